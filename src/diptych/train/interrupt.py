@@ -1,0 +1,33 @@
+"""Signals that end a run: noted while it works, heeded once it has saved."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+
+class Stopped(SystemExit):
+    """Training stopped by a signal, after a checkpoint; uncaught, it ends the program with 128 + the signal's number."""
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[list[int]]:
+    """A list that SIGTERM and SIGINT are appended to while the block runs; a second SIGINT interrupts at once."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+
+    def note(number: int, frame: object) -> None:
+        if came and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
