@@ -144,6 +144,11 @@ class Arm:
         if self.batch < 1:
             raise ValueError(f"arm {self.name!r}: batch {self.batch} is not positive")
 
+    @property
+    def row_name(self) -> str:
+        """The name its rows are judged under."""
+        return self.group or self.name
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -195,7 +200,7 @@ class Comparison:
         seeds: sampling seeds; units are items x seeds.
         arms: the baseline among them.
         metrics: what is measured.
-        baseline: name of the arm the others are held against.
+        baseline: name (or group) of the arm the others are held against.
         primary: name of the one metric that carries the verdict.
         question: what the comparison settles, as a question.
         claim: "checkpoint" resamples items; "recipe" takes a t interval over at least 5 replicas.
@@ -229,5 +234,11 @@ class Comparison:
         """Items x seeds, seeds fastest."""
         return tuple(Unit(item, seed) for item in self.items for seed in self.seeds)
 
-    def arm(self, name: str) -> Arm:
-        return next(arm for arm in self.arms if arm.name == name)
+    def group(self, name: str) -> tuple[Arm, ...]:
+        """The arms of one name: the arm itself, or the replicas of a trained recipe."""
+        return tuple(arm for arm in self.arms if arm.row_name == name)
+
+    def partner(self, arm: Arm) -> Arm:
+        """The baseline arm that `arm` is held against: the one of the same replica where there is one."""
+        baselines = self.group(self.baseline)
+        return next((other for other in baselines if other.replica == arm.replica), baselines[0])
