@@ -160,9 +160,9 @@ def unpatchify(x_BNW: Tensor, patch: int, rows: int, columns: int) -> Tensor:
     return x.permute(0, 5, 1, 3, 2, 4).reshape(b, w // patch**2, rows * patch, columns * patch)
 
 
-def init_linear(linear: nn.Linear, generator: torch.Generator, gain: float = 1.0) -> None:
+def init_weight(layer: nn.Linear | nn.Conv2d, generator: torch.Generator, gain: float = 1.0) -> None:
     """Truncated normal of standard deviation gain / sqrt(fan in), cut at two of its own deviations; bias 0."""
-    std = gain / math.sqrt(linear.in_features) / 0.8796
-    nn.init.trunc_normal_(linear.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
-    if linear.bias is not None:
-        nn.init.zeros_(linear.bias)
+    std = gain / math.sqrt(layer.weight[0].numel()) / 0.8796
+    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -19,7 +19,7 @@ from diptych.models.blocks import (
     SwiGLU,
     TimeEmbedding,
     attention,
-    init_linear,
+    init_weight,
     patchify,
     rope,
     rope_angles,
@@ -204,7 +204,7 @@ class DiT(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 ends = name.endswith(("proj_image", "proj_text", "w3"))
-                init_linear(module, generator, 1 / math.sqrt(2 * self.config.depth) if ends else 1.0)
+                init_weight(module, generator, 1 / math.sqrt(2 * self.config.depth) if ends else 1.0)
         nn.init.normal_(self.null_text, std=1.0, generator=generator)
         nn.init.zeros_(self.final.weight)
         if self.modulation is not None:
