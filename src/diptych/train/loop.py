@@ -145,6 +145,9 @@ class _Run:
         self.optimizer = optim.adamw(model, config.lr, config.betas, config.weight_decay)
         self.ema = Ema(model, config.ema, config.ema_profile) if config.ema else None
         self.generator = torch.Generator(here.device)
+        # torch.manual_seed would queue a traceback a call for a CUDA that may never start
+        cuda = here.device.type == "cuda"
+        self.ambient = torch.cuda.default_generators[here.device.index] if cuda else torch.default_generator
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if checkpoint.numbered(folder):
             self._resume(checkpoint.load(folder))
@@ -231,7 +234,7 @@ class _Run:
         for index in range(here.rank * share, (here.rank + 1) * share):
             position = self.images + index * size
             key = _key(config.seed, position)
-            torch.manual_seed(key)
+            self.ambient.manual_seed(key)
             self.generator.manual_seed(key)
             rows = {name: value.to(here.device, non_blocking=True) for name, value in self.data.batch(position, size).items()}
             with parallel.syncing(self.wrapped, index + 1 == (here.rank + 1) * share):
@@ -239,14 +242,15 @@ class _Run:
                     losses = self.loss(self.wrapped, rows, self.generator)
                 if losses.shape != (size,):
                     raise ValueError(f"loss: shape {tuple(losses.shape)} for {size} rows; return one loss a row")
-                mean = losses.float().sum() / config.batch
+                mean = losses.to(torch.promote_types(losses.dtype, torch.float32)).sum() / config.batch
                 # ranks average their gradients; the step wants their sum
                 (mean * here.world).backward()
             total += mean.detach()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
-        health = torch.stack([total, torch.tensor(float(bool(stop)), device=here.device)])
-        here.share(health)
-        self.unchecked.append((self.step + 1, self.images, torch.cat([health, norm[None]])))
+        # every rank has the same norm, and learns here of the others' losses and signals
+        flag = torch.full((), float(bool(stop)), device=here.device)
+        health = here.share(torch.stack([total, norm.float() / here.world, flag]))
+        self.unchecked.append((self.step + 1, self.images, health))
         if not self.late:
             self._check()  # before the weights are touched
         if config.clip:
@@ -272,7 +276,7 @@ class _Run:
 
     def _check(self) -> None:
         step, images, health = self.unchecked.pop(0)
-        loss, stop, norm = health.tolist()
+        loss, norm, stop = health.tolist()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             paths = checkpoint.numbered(self.folder)
             good = f"the last good checkpoint is {paths[-1]}" if paths else "no checkpoint was written yet"

@@ -44,10 +44,9 @@ def adamw(model: nn.Module, lr: float, betas: tuple[float, float], weight_decay:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise ValueError("model: no parameter wants a gradient; nothing to train")
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
+    matrices = [parameter for parameter in trained if parameter.ndim >= 2] if weight_decay else []
+    others = [parameter for parameter in trained if parameter.ndim < 2] if weight_decay else trained
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=betas, eps=1e-8, fused=True)
 
 
