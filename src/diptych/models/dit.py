@@ -164,6 +164,8 @@ class DiT(nn.Module):
     """
 
     predicts = "flow"
+    positions: Tensor
+    turn: Tensor
 
     def __init__(self, config: DiTConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -209,8 +211,9 @@ class DiT(nn.Module):
         nn.init.zeros_(self.final.weight)
         if self.modulation is not None:
             nn.init.zeros_(self.modulation.weight)
-            for block in self.blocks:
-                block.offset.data[[2, 5]] = 1.0
+            for block in self.modules():
+                if isinstance(block, DualBlock) and block.offset is not None:
+                    block.offset.data[[2, 5]] = 1.0
 
     def read(self, cond: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Text states (B, L, W) after the adapter and their mask (B, L), the null text put where `null` says.
