@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +15,6 @@ Better = Literal["higher", "lower", "none"]
 Against = Literal["none", "baseline", "truth", "set"]
 Level = Literal["unit", "item", "set"]
 Claim = Literal["checkpoint", "recipe"]
-EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, order=True)
@@ -58,7 +56,7 @@ class Samples:
 
     units: tuple[Unit, ...]
     arrays: Mapping[str, np.ndarray]
-    trace: Mapping[str, np.ndarray] = EMPTY
+    trace: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", tuple(self.units))
