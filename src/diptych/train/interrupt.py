@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 
@@ -14,15 +15,21 @@ class Stopped(SystemExit):
 
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and SIGINT are appended to while the block runs; a second SIGINT interrupts at once."""
+    """A list that SIGTERM and SIGINT are appended to while the block runs.
+
+    Another SIGINT a second later interrupts at once; sooner it is the same key press, come by way of torchrun as well.
+    """
     came: list[int] = []
+    since = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
 
     def note(number: int, frame: object) -> None:
-        if came and number == signal.SIGINT:
+        nonlocal since
+        if came and number == signal.SIGINT and time.monotonic() - since > 1:
             raise KeyboardInterrupt
+        since = since or time.monotonic()
         came.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
