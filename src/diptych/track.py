@@ -85,11 +85,10 @@ class _TensorBoard:
 
 
 class _Hosted:
-    """wandb, and trackio, which speaks its dialect: the run's id is fixed by its folder, so a resumed run goes on in it."""
+    """wandb, and trackio, which speaks its dialect: the run is told apart by its folder, so a resumed one goes on in it."""
 
-    def __init__(self, module: str, name: str, folder: Path, options: Mapping[str, Any]) -> None:
+    def __init__(self, module: str, name: str, options: Mapping[str, Any]) -> None:
         self._run = _need(module, module).init(project="diptych", name=name, resume="allow", **options)
-        self._folder = folder
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
@@ -99,12 +98,15 @@ class _Hosted:
 
 
 def _wandb(name: str, folder: Path, config: Mapping[str, Any], step: int) -> Tracker:
-    number = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=4).hexdigest()
-    return _Hosted("wandb", name, folder, {"config": dict(config), "dir": str(folder), "id": f"{name}-{number}"})
+    return _Hosted("wandb", name, {"config": dict(config), "dir": str(folder), "id": _number(name, folder)})
 
 
 def _trackio(name: str, folder: Path, config: Mapping[str, Any], step: int) -> Tracker:
-    return _Hosted("trackio", name, folder, {"config": dict(config)})
+    return _Hosted("trackio", _number(name, folder), {"config": dict(config)})
+
+
+def _number(name: str, folder: Path) -> str:
+    return f"{name}-{hashlib.blake2b(str(folder.resolve()).encode(), digest_size=4).hexdigest()}"
 
 
 Open = Callable[[str, Path, Mapping[str, Any], int], Tracker]

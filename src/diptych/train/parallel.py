@@ -36,7 +36,9 @@ class Ranks:
         """The network with its gradients averaged over ranks; itself where there is one rank."""
         if self.world == 1:
             return model
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        wrapped = DistributedDataParallel(model)
+        wrapped.broadcast_buffers = False  # every rank's are alike; sent each step they would break losses of two passes
+        return wrapped
 
     def share(self, values: Tensor) -> Tensor:
         """Sum of `values` over ranks, in place."""
