@@ -260,7 +260,7 @@ def _bca(rep: Replicates) -> tuple[float, float, float]:
         return low, high, 1.0
     bias, skew = _bias(ordered, rep.value), _acceleration(rep.left_out)
     sign = 1.0 if rep.value > 0 else -1.0
-    shift = special.ndtri(_level(ordered, sign)) - bias
+    shift = (_place_of_zero(ordered) if sign > 0 else -_place_of_zero(-ordered[::-1])) - bias
     bend = 1.0 + skew * shift
     z = shift / bend - bias if bend > 0 else math.copysign(math.inf, shift)
     return low, high, min(1.0, 2.0 * float(special.stdtr(n - 1, sign * z * math.sqrt((n - 1) / n))))
@@ -273,8 +273,7 @@ def bca_ends(ordered: np.ndarray, rep: Replicates, z: float) -> tuple[float, flo
     for end in (-z, z):
         shift = bias + end
         bend = 1.0 - skew * shift
-        level = special.ndtr(bias + shift / bend) if bend > 0 else float(shift > 0)
-        ends.append(_quantile(ordered, level))
+        ends.append(_quantile(ordered, bias + shift / bend if bend > 0 else math.copysign(40.0, shift)))
     return ends[0], ends[1]
 
 
@@ -294,24 +293,28 @@ def _acceleration(left_out: np.ndarray | None) -> float:
     return float((d**3).sum()) / (6.0 * spread**1.5) if spread > 0 else 0.0
 
 
-def _quantile(ordered: np.ndarray, level: float) -> float:
-    """Quantile of sorted draws, the k-th of R standing at level k / (R + 1)."""
-    place = min(max(level * (len(ordered) + 1) - 1.0, 0.0), len(ordered) - 1.0)
-    floor = int(place)
-    above = ordered[min(floor + 1, len(ordered) - 1)]
-    return float(ordered[floor] + (place - floor) * (above - ordered[floor]))
-
-
-def _level(ordered: np.ndarray, sign: float) -> float:
-    """The inverse of `_quantile` at zero: of several levels, the one nearest the middle. sign: side of zero the value is on."""
+def _quantile(ordered: np.ndarray, z: float) -> float:
+    """Quantile of sorted draws at the normal level z: the k-th of R stands at k / (R + 1), beyond them the tail is normal."""
     count = len(ordered)
-    if sign < 0:
-        return 1.0 - _level(-ordered[::-1], 1.0)
+    edge = float(special.ndtri(1 / (count + 1)))
+    if abs(z) > -edge:
+        return float(ordered[0] + (z - edge) * ordered.std() if z < 0 else ordered[-1] + (z + edge) * ordered.std())
+    place = min(max(float(special.ndtr(z)) * (count + 1) - 1.0, 0.0), count - 1.0)
+    floor = min(int(place), count - 2)
+    return float(ordered[floor] + (place - floor) * (ordered[floor + 1] - ordered[floor]))
+
+
+def _place_of_zero(ordered: np.ndarray) -> float:
+    """The inverse of `_quantile`: the normal level of zero, the highest where draws tie with it."""
+    count = len(ordered)
+    edge, spread = float(special.ndtri(1 / (count + 1))), float(ordered.std())
     k = int(np.searchsorted(ordered, 0.0, "right"))
-    if k in (0, count):
-        return (1 if k == 0 else count) / (count + 1)
+    if k == 0:
+        return edge - float(ordered[0]) / spread
+    if k == count:
+        return -edge - float(ordered[-1]) / spread
     part = -ordered[k - 1] / (ordered[k] - ordered[k - 1])
-    return float((k + part) / (count + 1))
+    return float(special.ndtri((k + part) / (count + 1)))
 
 
 def proportion(rows: np.ndarray, index: np.ndarray, clusters: int) -> Interval:
