@@ -1,6 +1,6 @@
 """Does the training loop cost anything? Images a second of `diptych.train` against loops written by hand.
 
-    python benchmarks/train_loop.py [--steps 60] [--turn 2] [--batch 32] [--width 192] [--depth 4] [--device cpu]
+    python benchmarks/train_loop.py [--steps 60] [--turn 2] [--batch 32] [--network dit] [--device cpu]
 
 One process, one network, the same rows and steps. The loops live in threads and take turns of a few steps, so that the
 machine's load falls on all alike; only one runs at a time. All do the same work: flow matching, clipping, AdamW, an average
@@ -24,6 +24,7 @@ from io import StringIO
 import torch
 from torch import Tensor, nn
 
+from diptych.models.dit import DiT, DiTConfig
 from diptych.train.loop import Shuffled, TrainConfig, train
 from diptych.train.losses import rectified_flow
 
@@ -39,7 +40,7 @@ class Transformer(nn.Module):
         layer = nn.TransformerEncoderLayer(width, max(1, width // 64), 4 * width, 0.0, "gelu", batch_first=True)
         self.blocks = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
 
-    def forward(self, x: Tensor, t: Tensor, cond: None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
         return self.out(self.blocks(self.into(x) + self.time(t[:, None])[:, None]))
 
 
@@ -87,7 +88,8 @@ class Clocked:
 def flow_loss(model: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
     x0 = batch["x"]
     t = torch.rand(len(x0), generator=generator, device=x0.device)
-    return rectified_flow(model, x0, None, t, torch.randn(x0.shape, generator=generator, device=x0.device))
+    cond = {name: value for name, value in batch.items() if name != "x"}
+    return rectified_flow(model, x0, cond, t, torch.randn(x0.shape, generator=generator, device=x0.device))
 
 
 def ours(model: nn.Module, data: Clocked, steps: int, batch: int, device: str) -> None:
@@ -130,16 +132,29 @@ def main() -> int:
     sizes = (("steps", 60), ("turn", 2), ("batch", 32), ("width", 192), ("depth", 4), ("threads", 1))
     for name, default in sizes:
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--network", choices=("transformer", "dit"), default="transformer")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     generator = torch.Generator().manual_seed(0)
-    data = Shuffled({"x": torch.randn(4096, 64, 16, generator=generator)})
+    if args.network == "dit":
+        arrays = {
+            "x": torch.randn(512, 16, 8, 8, generator=generator),
+            "text": torch.randn(512, 32, 384, generator=generator),
+            "text_mask": torch.ones(512, 32, dtype=torch.bool),
+        }
+    else:
+        arrays = {"x": torch.randn(512, 64, 16, generator=generator)}
+    data = Shuffled(arrays)
+
+    def network() -> nn.Module:
+        return DiT(DiTConfig()) if args.network == "dit" else Transformer(args.width, args.depth)
+
     turns = Turns(list(LOOPS), args.turn, args.device)
     clocked = {name: Clocked(data, turns, name) for name in LOOPS}
 
     def work(name: str) -> None:
-        model = Transformer(args.width, args.depth)
+        model = network()
         # a last batch is asked for only to close the last turn
         LOOPS[name](model, clocked[name], args.steps + 1, args.batch, args.device)
         turns.next()
@@ -150,7 +165,7 @@ def main() -> int:
     for worker in workers:
         worker.join()
 
-    weights = sum(p.numel() for p in Transformer(args.width, args.depth).parameters())
+    weights = sum(p.numel() for p in network().parameters())
     print(f"{weights / 1e6:.2f} M weights, batch {args.batch}, {args.steps} steps by turns of {args.turn}, {args.device}")
     seconds = {name: clock.seconds[2:] for name, clock in clocked.items()}  # the first two turns warm up
     for name, values in seconds.items():
