@@ -82,8 +82,7 @@ def measure(planned: Plan, show: Progress) -> Tables:
 
 def _folder(planned: Plan, arm_key: str, metric: Metric, against: str) -> Path:
     """Rows lie under the metric's key; rows held against other samples, below those samples' key too."""
-    folder = planned.out / "rows" / arm_key / f"{metric.name}-{planned.metric_keys[metric.name]}"
-    return folder / against if against else folder
+    return store.rows_folder(planned.out, arm_key, metric.name, planned.metric_keys[metric.name], against)
 
 
 def _read(out: Path, job: Job) -> Samples:
@@ -127,7 +126,9 @@ def _valid(metric: Metric, samples: Samples, rows: np.ndarray) -> np.ndarray:
 
 def _check(metric: Metric, units: Sequence[Unit], rows: np.ndarray) -> None:
     if rows.ndim != 2 or len(rows) != len(units):
-        raise ValueError(f"metric {metric.name!r}: rows have shape {rows.shape} for {len(units)} {metric.level}s; return (N, k)")
+        raise ValueError(
+            f"metric {metric.name!r}: rows have shape {rows.shape} for {len(units)} {metric.level}s; return (N, k)"
+        )
     bad = np.flatnonzero(~np.isfinite(rows).all(1))
     if len(bad):
         raise ValueError(f"metric {metric.name!r}: the row of {units[bad[0]].key} is not finite; mend the metric or the sample")

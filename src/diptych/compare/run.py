@@ -139,7 +139,8 @@ def _record(planned: Plan, command: str) -> dict[str, Any]:
         "baseline": comparison.baseline,
         "primary": comparison.primary,
         "seeds": list(comparison.seeds),
-        "arms": [_arm(job, comparison) for job in planned.jobs],
+        "arms": [_arm(job, planned) for job in planned.jobs],
+        "truth_key": planned.truth_key,
         "again": {"name": planned.again.arm.name, "key": planned.again.key, "batch": planned.again.arm.batch},
         "metrics": [
             {
@@ -162,12 +163,13 @@ def _record(planned: Plan, command: str) -> dict[str, Any]:
     }
 
 
-def _arm(job: Job, comparison: Comparison) -> dict[str, Any]:
-    arm = job.arm
+def _arm(job: Job, planned: Plan) -> dict[str, Any]:
+    arm, comparison = job.arm, planned.comparison
     return {
         "name": arm.row_name,
         "label": arm.label or arm.name,
         "key": job.key,
+        "held": planned.job(comparison.partner(arm).name).key,
         "units": len(job.units),
         "batch": arm.batch,
         "baseline": arm.row_name == comparison.baseline,

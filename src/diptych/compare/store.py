@@ -53,8 +53,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def _words(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"disk full while writing {path}; what was written before is intact: free some space and run the same command again"
-    return f"cannot write {path} ({error.strerror}); what was written before is intact: mend that and run the same command again"
+        return (
+            f"disk full while writing {path}; what was written before is intact: free some space and run the same command again"
+        )
+    return (
+        f"cannot write {path} ({error.strerror}); what was written before is intact: mend that and run the same command again"
+    )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -147,16 +151,26 @@ def read_samples(run: Path, arm_key: str, names: Sequence[str] | None = None) ->
 
 
 def read_rows(run: Path, arm_key: str, metric: str) -> tuple[tuple[Unit, ...], np.ndarray]:
-    """The rows of an arm under a metric, (units, (N, k)), as run.json names its key.
+    """The rows of an arm under a metric, (units, (N, k)), as run.json names their keys.
 
     Raises:
-        ValueError: no such metric in the run, or no rows yet.
+        ValueError: no such arm or metric in the run, or no rows yet.
     """
-    entry = next((m for m in read_json(run / "run.json")["metrics"] if m["name"] == metric), None)
-    table = entry and read_folder(run / "rows" / arm_key / f"{metric}-{entry['key']}")
-    if not table:
-        raise ValueError(f"rows: {run} has none of metric {metric!r} for arm key {arm_key}")
-    return table.units, table.arrays["rows"]
+    info = read_json(run / "run.json")
+    entry = next((m for m in info["metrics"] if m["name"] == metric), None)
+    arm = next((a for a in info["arms"] if a["key"] == arm_key), None)
+    if entry and arm:
+        held = {"baseline": arm["held"], "truth": info["truth_key"]}.get(entry["against"], "")
+        table = read_folder(rows_folder(run, arm_key, metric, entry["key"], held))
+        if table:
+            return table.units, table.arrays["rows"]
+    raise ValueError(f"rows: {run} has none of metric {metric!r} for arm key {arm_key}")
+
+
+def rows_folder(run: Path, arm_key: str, metric: str, metric_key: str, held: str) -> Path:
+    """Where the rows of an arm under a metric lie; `held` is the key of the samples they are held against, if any."""
+    folder = run / "rows" / arm_key / f"{metric}-{metric_key}"
+    return folder / held if held else folder
 
 
 def read_folder(folder: Path, names: Sequence[str] | None = None) -> Samples | None:
