@@ -87,7 +87,7 @@ def _folder(planned: Plan, arm_key: str, metric: Metric, against: str) -> Path:
 
 def _read(out: Path, job: Job) -> Samples:
     samples = store.read_samples(out, job.key)
-    missing = set((*job.units, *job.extra)) - set(samples.units if samples else ())
+    missing = {*job.units, *job.extra} - set(samples.units if samples else ())
     if samples is None or missing:
         raise ValueError(f"arm {job.arm.name!r}: {len(missing)} units have no samples ({min(missing).key}); run again")
     return samples
