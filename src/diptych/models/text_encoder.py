@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ class TextEncoder:
     """
 
     name: str
-    weights: dict[str, Tensor]
-    tokenizer: Any
+    weights: dict[str, Tensor] = field(repr=False)
+    tokenizer: Any = field(repr=False)
 
     @classmethod
     def load(cls, name: str = "minilm", device: str | torch.device = "cpu") -> TextEncoder:
