@@ -1,7 +1,8 @@
 """Emoji drawn in up to ten art styles: real captioned pictures, five styles of them inside the package.
 
-`load()` reads what is embedded. `build()` draws any of the ten styles anew from their npm packages. A folder of pictures holds
-one lossless WebP atlas a style (cells in reading order, `COLUMNS` a row), `index.json` naming the cells, and LICENSES.md.
+`load()` reads what is embedded. `build()` draws any of the ten styles anew from their npm packages; what is embedded is
+`build(emoji_sources.SHIPPED, EMBEDDED, cache_folder)`. A folder of pictures holds one lossless WebP atlas a style (cells in
+reading order, `COLUMNS` a row), `index.json` naming the cells, and LICENSES.md.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ SCHEMA = 1
 COLUMNS = 40
 OVERSAMPLE = 4
 EMBEDDED = Path(__file__).parent.parent / "assets" / "emoji"
-
 
 _SKIN_TONE = re.compile(r"skin-tone|(?<!-traffic)(?<!-car)-(light|medium|dark)$")
 _FLAG_OF = re.compile(r"^flag-(?!in-hole$)")

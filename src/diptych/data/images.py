@@ -16,7 +16,7 @@ JUDGE_SHARE = 0.25
 TEST_SHARE = 0.055  # a little more than wanted: pairs that cannot be tested go back to training
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
     """Pictures with what they show, row i of every field belonging together.
 
