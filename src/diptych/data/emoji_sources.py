@@ -113,11 +113,13 @@ SOURCES: dict[str, Source] = {
 }
 SHIPPED = ("noto", "noto classic", "fluent", "fluent flat", "twemoji")
 
-# Older sets use older category names.
+# Other sets' category names as the nine of Unicode; empty: says nothing about the picture.
 CATEGORIES: Mapping[str, str] = {
     "activity": "activities",
     "nature": "animals and nature",
     "animals nature": "animals and nature",
+    "extras openmoji": "",
+    "extras unicode": "",
     "food": "food and drink",
     "food drink": "food and drink",
     "people": "people and body",
