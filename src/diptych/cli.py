@@ -1,0 +1,260 @@
+"""The command line: verbs, options and exit codes (0 done, 2 bad input, 1 failed). What a verb does is in `commands/`.
+
+Data goes to stdout, hints and progress to stderr. Nothing heavy is imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from diptych import __version__
+
+app = typer.Typer(
+    name="diptych",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: a third of the start-up time of rich's (benchmarks/startup.py)
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: diptych compare quickstart. Every verb takes --help.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="List the data sets, or draw the emoji ones anew.")
+app.add_typer(data_app, name="data")
+
+
+def _recipes(incomplete: str) -> list[str]:
+    from diptych.recipes import RECIPES
+
+    return [name for name in RECIPES if name.startswith(incomplete)]
+
+
+def _fields(incomplete: str) -> list[str]:
+    """sampler=... offers the samplers."""
+    from diptych.commands.listing import entries
+
+    name, equals, start = incomplete.partition("=")
+    if not equals or not name.endswith("sampler"):
+        return []
+    return [f"{name}={entry.name}" for entry in entries("samplers") if entry.name.startswith(start)]
+
+
+def _groups(incomplete: str) -> list[str]:
+    from diptych.commands.listing import GROUPS
+
+    return [name for name in GROUPS if name.startswith(incomplete)]
+
+
+def _runs(incomplete: str) -> list[str]:
+    return [
+        path.as_posix() for path in sorted(Path("runs").glob("*")) if path.is_dir() and path.as_posix().startswith(incomplete)
+    ]
+
+
+def _devices(incomplete: str) -> list[str]:
+    return [name for name in ("cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+def _sizes(incomplete: str) -> list[str]:
+    return [name for name in ("tiny", "core", "full") if name.startswith(incomplete)]
+
+
+def _option(name: str, metavar: str | None, words: str, complete: Callable[[str], list[str]] | None = None) -> Any:
+    return typer.Option(name, metavar=metavar, help=words, autocompletion=complete, show_default=False)
+
+
+def _argument(metavar: str, words: str, complete: Callable[[str], list[str]] | None = None) -> Any:
+    return typer.Argument(metavar=metavar, help=words, autocompletion=complete, show_default=False)
+
+
+RECIPE = "A name (diptych ls recipes), file.py:function, or a run's config.json."
+Size = Annotated[str, _option("--size", "tiny|core|full", "Config to start from: seconds, minutes (default), hours.", _sizes)]
+Set = Annotated[list[str] | None, _option("--set", "A.B=VALUE", "Change a field of the config; repeat for more.", _fields)]
+Seeds = Annotated[str, _option("--seeds", "0-31,40", "Sampling seeds.")]
+Limit = Annotated[int, _option("--limit", "N", "First N items only.")]
+Out = Annotated[str, _option("--out", "FOLDER", "Where results go.")]
+Device = Annotated[str, _option("--device", "cpu|cuda", "Where to compute; an accelerator if there is one.", _devices)]
+DryRun = Annotated[bool, _option("--dry-run", None, "Print what would be done, and do nothing.")]
+Json = Annotated[bool, _option("--json", None, "Print JSON on stdout.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def diptych(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure (any verb).")] = False,
+) -> None:
+    """Train, guide, decode and compress diffusion models, and know, pair by pair, whether a change helped."""
+
+
+@app.command(epilog="Example: diptych compare quickstart --size tiny --set steps=8 --seeds 0-3")
+def compare(
+    recipe: Annotated[str, _argument("RECIPE", RECIPE, _recipes)] = "",
+    size: Size = "",
+    set_: Set = None,
+    seeds: Seeds = "",
+    limit: Limit = 0,
+    out: Out = "",
+    device: Device = "",
+    dry_run: DryRun = False,
+    json: Json = False,
+    rows: Annotated[
+        list[str] | None, _option("--rows", "FILE", "Judge scores of any tool (CSV, JSONL, Parquet); repeat.")
+    ] = None,
+    baseline: Annotated[str, _option("--baseline", "ARM", "With --rows: what the others are held against.")] = "",
+    primary: Annotated[str, _option("--primary", "METRIC", "With --rows: carries the verdict.")] = "",
+    margin: Annotated[
+        list[str] | None, _option("--margin", "METRIC=X", "With --rows: the largest difference that does not matter; repeat.")
+    ] = None,
+    lower: Annotated[list[str] | None, _option("--lower", "METRIC", "With --rows: lower is better; repeat.")] = None,
+) -> None:
+    """Run a controlled comparison: is each arm better, worse, equivalent?"""
+    _on(device)
+    judged = {"--baseline": baseline, "--primary": primary, "--margin": margin, "--lower": lower}
+    command = shlex.join(["diptych", *sys.argv[1:]])
+    if rows:
+        from diptych.commands.compare import execute
+        from diptych.commands.rows import Judging, rows_comparison
+
+        unused = next((name for name, value in {"RECIPE": recipe, "--size": size, "--set": set_}.items() if value), None)
+        if unused:
+            raise ValueError(f"{unused}: has no meaning with --rows; leave it out")
+        judging = Judging(baseline, primary, tuple(margin or ()), tuple(lower or ()), seeds, limit)
+        record = {"rows": rows, **{name[2:]: value for name, value in judged.items()}}
+        comparison = rows_comparison([Path(file) for file in rows], judging)
+        execute(comparison, out, record, dry_run=dry_run, as_json=json, command=command)
+        return
+    unused = next((name for name, value in judged.items() if value), None)
+    if unused:
+        raise ValueError(f"{unused}: has a meaning with --rows only; a recipe commits its own")
+    if not recipe:
+        raise ValueError("compare: which recipe? `diptych ls recipes` lists them; `diptych compare quickstart` is a start")
+    from diptych.commands import compare as verb
+    from diptych.commands.recipe import Asked
+
+    verb.compare(Asked(recipe, size, tuple(set_ or ()), seeds, limit), out, dry_run=dry_run, as_json=json, command=command)
+
+
+@app.command(epilog="Example: diptych train quickstart --size tiny --stage autoencoder")
+def train(
+    recipe: Annotated[str, _argument("RECIPE", RECIPE, _recipes)],
+    stage: Annotated[str, _option("--stage", "NAME", "One stage only.")] = "",
+    size: Size = "",
+    set_: Set = None,
+    out: Out = "",
+    device: Device = "",
+    track: Annotated[list[str] | None, _option("--track", "NAME", "Also log to tensorboard, wandb or trackio; repeat.")] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Train what a recipe needs; run again to go on where it stopped."""
+    _on(device)
+    from diptych.commands import train as verb
+    from diptych.commands.recipe import Asked
+
+    verb.train(Asked(recipe, size, tuple(set_ or ())), stage, out, device, tuple(track or ()), dry_run=dry_run, as_json=json)
+
+
+@app.command(epilog='Example: diptych sample quickstart "red apple, noto style" --seeds 0-3')
+def sample(
+    model: Annotated[str, _argument("MODEL", "A recipe's name (its own weights) or a trained folder.", _recipes)],
+    prompts: Annotated[list[str] | None, _argument("PROMPT", "What to make.")] = None,
+    recipe: Annotated[str, _option("--recipe", "NAME", "Recipe that made the folder.", _recipes)] = "",
+    set_: Set = None,
+    seeds: Seeds = "0",
+    out: Out = "",
+    device: Device = "",
+    json: Json = False,
+) -> None:
+    """Sample a model; prints the files it made."""
+    _on(device)
+    from diptych.commands import train as verb
+
+    verb.sample(model, tuple(prompts or ()), recipe, seeds, tuple(set_ or ()), out, as_json=json)
+
+
+@app.command()
+def report(
+    run: Annotated[str, _argument("RUN", "A run's folder, or its name in runs/.", _runs)],
+    json: Json = False,
+) -> None:
+    """Print the verdicts of a run and render its page again."""
+    from diptych.commands import compare as verb
+
+    verb.report(run, json)
+
+
+@app.command()
+def ls(
+    what: Annotated[str, _argument("recipes|samplers|metrics|runs", "One list; all if left out.", _groups)] = "",
+    json: Json = False,
+) -> None:
+    """List recipes, samplers, metrics and runs."""
+    from diptych.commands import listing
+
+    listing.ls(what, json)
+
+
+@app.command()
+def env(json: Json = False) -> None:
+    """Show versions, devices and where weights are."""
+    from diptych.commands import env as verb
+
+    verb.env(json)
+
+
+@data_app.command("ls")
+def data_ls(json: Json = False) -> None:
+    """List the data sets: what is embedded and what can be drawn."""
+    from diptych.commands import data
+
+    data.ls(json)
+
+
+@data_app.command("emoji", epilog="Example: diptych data emoji noto fluent-flat --size 64")
+def data_emoji(
+    styles: Annotated[list[str], _argument("STYLE", "Art styles (diptych data ls).")],
+    size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="Pixels a side, 16 to 256.")] = 64,
+    out: Out = "",
+    cache: Annotated[str, typer.Option(metavar="FOLDER", help="Where downloaded packages are kept.")] = ".cache/emoji",
+    json: Json = False,
+) -> None:
+    """Draw emoji of any of ten art styles into a folder, from their npm packages."""
+    from diptych.commands import data
+
+    data.emoji(styles, out, cache, size, json)
+
+
+def _on(device: str) -> None:
+    if device:
+        os.environ["DIPTYCH_DEVICE"] = device
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app(args=[word for word in sys.argv[1:] if word != "--debug"], prog_name="diptych")
+    except Exception as error:
+        if debug:
+            raise
+        from diptych.commands.failure import explain
+
+        code, line = explain(error)
+        print(f"diptych: {line}", file=sys.stderr)
+        sys.exit(code)
+    except SystemExit as stop:
+        if stop.code == 130:
+            print("diptych: stopped; the same command goes on from there", file=sys.stderr)
+        raise
+    sys.exit(0)

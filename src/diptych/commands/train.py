@@ -1,0 +1,103 @@
+"""`diptych train` and `diptych sample`: what a recipe trains, and pictures or texts from a trained model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from diptych.commands.recipe import Asked, default_size, read_config, recipe_module, sized
+from diptych.commands.terminal import hint
+from diptych.config import fingerprint, override, parse_seeds, suggest, to_json
+from diptych.recipes import RECIPES
+from diptych.track import TRACKERS
+
+
+def train(asked: Asked, stage: str, out: str, device: str, track: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
+    """Run the training stages of a recipe, all or one; running again goes on where a killed run left off.
+
+    Raises:
+        ValueError: a recipe that trains nothing, an unknown stage, size or field.
+    """
+    saved = read_config(asked.recipe)
+    name = str(saved["recipe"]) if saved else asked.recipe
+    module = _part(name, "STAGES", "", "_train")
+    if module is None:
+        raise ValueError(f"train: recipe {name!r} trains nothing")
+    size = asked.size or str((saved or {}).get("size") or "")
+    config = override(sized(module.TRAIN, name, size, saved.get("config") if saved else None), asked.set)
+    size = size or default_size(module.TRAIN)
+    if stage and stage not in module.STAGES:
+        raise ValueError(f"--stage {stage}: unknown{suggest(stage, module.STAGES)}")
+    unknown = next((one for one in track if one not in TRACKERS), None)
+    if unknown is not None:
+        raise ValueError(f"--track {unknown}: unknown{suggest(unknown, TRACKERS)}")
+    stages = [stage] if stage else list(module.STAGES)
+    record = {"recipe": name, "size": size, "config": to_json(config)}
+    folder = Path(out or f"models/{name}-{size}-{fingerprint(record)[:8]}")
+    if dry_run:
+        print(json.dumps({**record, "stages": stages, "out": folder.as_posix()}, indent=1))
+        return
+    first = int(os.environ.get("RANK", "0")) == 0
+    if first:
+        _write(folder / "config.json", record)
+    made = {}
+    for one in stages:
+        if first:
+            hint(f"{name}: stage {one}, into {folder.as_posix()}/")
+        made[one] = module.STAGES[one](config, folder, device=device or None, trackers=tuple(track))
+    if first:
+        print(json.dumps({one: Path(path).as_posix() for one, path in made.items()}) if as_json else folder.as_posix())
+
+
+def sample(
+    model: str, prompts: Sequence[str], recipe: str, seeds: str, settings: Sequence[str], out: str, *, as_json: bool
+) -> None:
+    """Sample a model: a recipe's own weights, or a folder that `train` made.
+
+    Raises:
+        ValueError: no such model, or a recipe that samples nothing by itself.
+    """
+    name, weights = model, None
+    if model not in RECIPES:
+        weights = Path(model)
+        if not weights.is_dir():
+            raise ValueError(f"model {model!r}: no such folder, nor a recipe{suggest(model, RECIPES)}")
+        saved = read_config(model) if (weights / "config.json").is_file() and not recipe else None
+        name = recipe or str((saved or {}).get("recipe", ""))
+        if not name:
+            raise ValueError(f"{model}: which recipe made it? give --recipe (there are {', '.join(RECIPES)})")
+    module = _part(name, "sample", "", "_sample")
+    if module is None:
+        raise ValueError(f"sample: recipe {name!r} has nothing to sample by itself")
+    if not prompts:
+        raise ValueError('sample: no prompts; give some, such as "red apple, noto style"')
+    config = override(module.SAMPLE, settings)
+    folder = Path(out or f"samples/{name}")
+    paths = module.sample(weights, tuple(prompts), parse_seeds(seeds), folder, config)
+    made = [Path(path).as_posix() for path in paths]
+    print(json.dumps(made) if as_json else "\n".join(made))
+
+
+def _part(name: str, attribute: str, *parts: str) -> ModuleType | None:
+    """The module of a recipe that defines `attribute`: the recipe's own, or RECIPE_train, RECIPE_sample beside it."""
+    for part in parts:
+        try:
+            module = recipe_module(name, part)
+        except ModuleNotFoundError as error:
+            if error.name != RECIPES[name] + part:
+                raise
+            continue
+        if hasattr(module, attribute):
+            return module
+    return None
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="ascii")
+    os.replace(part, path)
