@@ -30,6 +30,7 @@ def test_a_model_comes_back_bit_for_bit(tmp_path: Path, build: type[nn.Module], 
     model = other_weights(build(config))
     folder = save_model(model, config, tmp_path / "model", {"steps": 3})
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     for where in (folder, folder / "model.safetensors", str(folder)):
         back = load_model(where)
         assert type(back) is build and not back.training

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from diptych.config import from_json, suggest, to_json
@@ -78,7 +79,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{WEIGHTS}.{os.getpid()}.tmp"
     try:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+        temporary.write_bytes(to_bytes(tensors, metadata={"format": "pt"}))  # save_file would hide it from other users
         os.replace(temporary, folder / WEIGHTS)
         temporary.with_suffix(".json").write_text(text, encoding="utf-8")
         os.replace(temporary.with_suffix(".json"), folder / CONFIG)
