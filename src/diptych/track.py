@@ -106,7 +106,7 @@ def _trackio(name: str, folder: Path, config: Mapping[str, Any], step: int) -> T
 
 
 def _number(name: str, folder: Path) -> str:
-    return f"{name}-{hashlib.blake2b(str(folder.resolve()).encode(), digest_size=4).hexdigest()}"
+    return f"{name.replace('/', '-')}-{hashlib.blake2b(str(folder.resolve()).encode(), digest_size=4).hexdigest()}"
 
 
 Open = Callable[[str, Path, Mapping[str, Any], int], Tracker]

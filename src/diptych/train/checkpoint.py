@@ -106,9 +106,10 @@ def put(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
 
 
 def save_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Write a network's weights to one safetensors file, atomically."""
+    """Write a network's weights to one safetensors file, atomically; equal weights give equal bytes."""
     part = path.with_name(path.name + ".part")
-    save_file(_apart(model.state_dict()), part, metadata=dict(metadata))
+    # one entry: safetensors writes several in a random order
+    save_file(_apart(model.state_dict()), part, metadata={"run": json.dumps(dict(metadata))})
     os.replace(part, path)
 
 
