@@ -64,3 +64,12 @@ def test_weights_must_fit_and_be_there(tmp_path):
     checkpoint.save_weights(tmp_path / "model.safetensors", toy.net(), {})
     with pytest.raises(ValueError, match=r"'a\.bias': the model has no such weight"):
         checkpoint.load_weights(tmp_path, nn.Linear(2, 2))
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    path, about = tmp_path / "model.safetensors", {"name": "a", "images": "8", "more": "words"}
+    written = set()
+    for _ in range(8):
+        checkpoint.save_weights(path, toy.net(), about)
+        written.add(path.read_bytes())
+    assert len(written) == 1
