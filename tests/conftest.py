@@ -10,5 +10,7 @@ os.environ["DIPTYCH_DEVICE"] = "cpu"
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("diptych", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "diptych", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("diptych")
