@@ -71,8 +71,8 @@ class QuickstartTraining:
     )
     train_dit: TrainConfig = TrainConfig(
         name="quickstart/dit",
-        images=400_000,
-        batch=64,
+        images=192_000,
+        batch=32,
         lr=6e-4,
         warmup_images=12_800,
         decay="linear_tail",
@@ -200,7 +200,14 @@ def train_dit(config: QuickstartTraining, out: Path, device: str | None = None, 
     return folder / "weights"
 
 
-STAGES = {"autoencoder": train_autoencoder, "dit": train_dit}
+def pack(config: QuickstartTraining, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
+    """Write the shipped form of both networks with a card; see `quickstart_pack`."""
+    from diptych.recipes import quickstart_pack
+
+    return quickstart_pack.pack(config, out)
+
+
+STAGES = {"autoencoder": train_autoencoder, "dit": train_dit, "pack": pack}
 
 
 class Captions:
