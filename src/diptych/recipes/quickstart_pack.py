@@ -26,7 +26,7 @@ It exists so that comparisons of samplers, guidance and number formats have some
 ![Twelve held-out prompts, seeds 0 to 3](samples.png)
 
 Rows: the first {shown} held-out prompts by hash, not chosen by eye: {prompts}.
-Heun, 20 steps, guidance {guidance:g}. Each concept was seen in other styles and each style on other concepts; the pairs were not.
+Heun, 20 steps, guidance {guidance:g}. Each concept was seen in other styles and each style on other concepts, the pairs never.
 
 | | transformer (`dit/`) | autoencoder (`autoencoder/`) |
 |---|---|---|
@@ -37,8 +37,8 @@ Heun, 20 steps, guidance {guidance:g}. Each concept was seen in other styles and
 | stored as | float16, {dit_bytes:.1f} MB | float16, {autoencoder_bytes:.1f} MB |
 
 * **Text**: token states of all-MiniLM-L6-v2 (Apache-2.0), frozen, not included; at most {tokens} tokens.
-* **Data**: the "train" split (5,573 pictures) of the embedded emoji: Noto and Noto classic (Google, Apache-2.0), Fluent and Fluent
-  flat (Microsoft, MIT), Twemoji (CC-BY-4.0, Twitter and contributors). See `../emoji/LICENSES.md`.
+* **Data**: the "train" split (5,573 pictures) of the embedded emoji: Noto and Noto classic (Google, Apache-2.0), Fluent and
+  Fluent flat (Microsoft, MIT), Twemoji (CC-BY-4.0, Twitter and contributors). See `../emoji/LICENSES.md`.
 * **Recipe**: `diptych train quickstart`; `config.json` holds it, `*/log.jsonl` what it logged.
 {notes}
 * **Limits**: 1,943 concepts and five styles are all it knows. It draws flags and faces more surely than people doing things;
