@@ -127,6 +127,10 @@ class Autoencoder(nn.Module):
         images = self.decoder(latents)
         return images if self.refine is None else images + self.refine(images)
 
+    def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """`loss`: what a data-parallel wrapper calls."""
+        return self.loss(images, generator)
+
     def loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Reconstruction loss of each picture, (B,): Charbonnier plus differences of neighbours at three scales.
 

@@ -108,8 +108,7 @@ def train_autoencoder(config: QuickstartTraining, out: Path, device: str | None 
     model = Autoencoder(config.autoencoder)
 
     def loss(net: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-        assert isinstance(net, Autoencoder)
-        return net.loss(to_float(batch["pixels"]), generator)
+        return net(to_float(batch["pixels"]), generator)
 
     def validate(net: nn.Module) -> dict[str, float]:
         error = (_reconstructed(net, held).clamp(-1, 1) - held).square().flatten(1).mean(1) / 4
