@@ -34,6 +34,8 @@ class Side:
     replicas: tuple[int | None, ...]
 
     def take(self, units: Sequence[Unit]) -> Side:
+        if len(units) == len(self.units):
+            return self
         where = {unit: i for i, unit in enumerate(self.units)}
         index = [where[unit] for unit in units]
         return Side(tuple(units), tuple(rows[index] for rows in self.rows), self.replicas)
@@ -107,7 +109,8 @@ class Estimator:
         self.spreads: dict[tuple[str, str], float] = {}
         self._draws: dict[tuple[Any, ...], Draws] = {}
         self._sides: dict[tuple[str, str], Side | None] = {}
-        self._replicates: dict[tuple[str, str, tuple[Unit, ...]], Replicates] = {}
+        self._replicates: dict[tuple[str, str], Replicates] = {}
+        self._declared: dict[tuple[Any, ...], tuple[Unit, ...]] = {}
 
     def trained(self) -> dict[str, int]:
         """Training seeds of every recipe that has any."""
@@ -141,7 +144,9 @@ class Estimator:
             same = metric.better == "lower" and not any(rows.any() for rows in side.rows)
             return Estimate(name, metric, value, None, None, len(side.units), same)
         other = self._side(self.comparison.baseline, metric)
-        both = tuple(sorted(set(side.units) & set(other.units))) if other is not None else ()
+        both = side.units
+        if other is None or other.units != both:
+            both = tuple(sorted(set(both) & set(other.units))) if other is not None else ()
         if other is None or not both:
             return Estimate(name, metric, value, None, None, len(side.units), False)
         mine, theirs = side.take(both), other.take(both)
@@ -172,7 +177,10 @@ class Estimator:
 
     def _join(self, name: str, metric: Metric) -> Side | None:
         group = self.comparison.group(name)
-        expected = declared(self.comparison, group[0], metric)
+        kind = group[0].items, metric.items, metric.level == "item"
+        if kind not in self._declared:
+            self._declared[kind] = declared(self.comparison, group[0], metric)
+        expected = self._declared[kind]
         tables = self.arms.get(name, {}).get(metric.name, ())
         if not expected or (not tables and metric.against == "baseline" and name == self.comparison.baseline):
             return None
@@ -213,10 +221,13 @@ class Estimator:
         return [float(reduce(rows, np.ones((1, len(rows))), *held)[0]) for rows in side.rows]
 
     def _average(self, name: str, metric: Metric, side: Side) -> Replicates:
-        key = name, metric.name, side.units
-        if key not in self._replicates:
-            self._replicates[key] = stats.average([self._replicate(metric, side.units, rows) for rows in side.rows])
-        return self._replicates[key]
+        key, whole = (name, metric.name), side is self._side(name, metric)
+        if whole and key in self._replicates:
+            return self._replicates[key]
+        found = stats.average([self._replicate(metric, side.units, rows) for rows in side.rows])
+        if whole:
+            self._replicates[key] = found
+        return found
 
     def _replicate(self, metric: Metric, units: tuple[Unit, ...], rows: np.ndarray) -> Replicates:
         draws, index = self._index(metric, units)

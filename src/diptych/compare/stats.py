@@ -86,33 +86,33 @@ def draw(names: Sequence[str], resamples: int) -> Draws:
 def _blocks(names: tuple[str, ...], resamples: int) -> Iterator[np.ndarray]:
     seed = hashlib.blake2b("\n".join(names).encode(), digest_size=16).digest()
     rng = np.random.Generator(np.random.SFC64(int.from_bytes(seed, "little")))
-    most = max(1, BLOCK // len(names))
-    for start in range(0, resamples, most):
-        yield _counts(min(most, resamples - start), len(names), rng)
+    count, most = len(names), max(1, BLOCK // len(names))
+    for start in range(0, resamples, 32 * most):
+        rows = min(32 * most, resamples - start)
+        bits = rng.bit_generator.random_raw(-(-rows * count // 4)).view(np.uint16)[: rows * count].reshape(rows, count)
+        for first in range(0, rows, most):
+            yield _counts(bits[first : first + most], rng)
 
 
-def _counts(resamples: int, clusters: int, rng: np.random.Generator) -> np.ndarray:
-    """Multinomial counts, uint8 (R, C), each row summing to C.
+def _counts(bits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Multinomial counts, uint8 (R, C), each row summing to C, from 16 random bits a count.
 
     Throwing C balls one by one costs one random index a ball. Independent Poisson counts are multinomial given their sum, and
-    balls may be added to a multinomial; so most balls come as Poisson counts with a mean a little below one, by comparing 16
-    random bits with the cumulative probabilities, and only the missing ones (about 1.5 sqrt(C) a row) are thrown. Rows that
-    overshoot are thrown afresh. The 16 bits leave the clusters exchangeable and the counts' variance true to 1e-5.
+    balls may be added to a multinomial; so most balls come as Poisson counts with a mean a little below one, by comparing the
+    bits with the cumulative probabilities, and only the missing ones (about 2 sqrt(C) a row) are thrown. Rows that overshoot
+    are thrown afresh. The 16 bits leave the clusters exchangeable and the counts' variance true to 1e-5.
     """
-    size = resamples * clusters
-    rate = max(0.0, 1.0 - 1.5 / math.sqrt(clusters))
-    steps = np.rint(special.pdtr(np.arange(12), rate) * 65536.0)
-    bits = rng.bit_generator.random_raw(-(-size // 4)).view(np.uint16)[:size]
-    flat, more = np.zeros(size, np.uint8), np.empty(size, np.bool_)
+    clusters = bits.shape[1]
+    steps = np.rint(special.pdtr(np.arange(12), max(0.0, 1.0 - 2.0 / math.sqrt(clusters))) * 65536.0)
+    counts, more = np.zeros(bits.shape, np.uint8), np.empty(bits.shape, np.bool_)
     for step in steps[steps < 65536]:
-        flat += np.greater_equal(bits, np.uint16(step), out=more).view(np.uint8)
-    counts = flat.reshape(resamples, clusters)
+        counts += np.greater_equal(bits, np.uint16(step), out=more).view(np.uint8)
     missing = clusters - counts.sum(axis=1, dtype=np.uint32).astype(np.int64)
     counts[missing < 0] = 0
     missing[missing < 0] = clusters
-    where = np.repeat(np.arange(resamples) * clusters, missing)
+    where = np.repeat(np.arange(len(counts)) * clusters, missing)
     where += rng.integers(clusters, size=len(where))
-    np.add.at(flat, where, np.uint8(1))
+    np.add.at(counts.reshape(-1), where, np.uint8(1))
     return counts
 
 
@@ -322,7 +322,7 @@ def proportion(rows: np.ndarray, index: np.ndarray, clusters: int) -> Interval:
 
     The number of rows is replaced by an effective one: the binomial variance over the variance between clusters, the latter
     taken with one more cluster that agrees with itself fully, so that a few clusters cannot claim to be independent rows.
-    The quantile is Student's.
+    The quantile is Student's. Coverage jumps with the share, as for any interval of a count: 94 to 98 % from 30 clusters on.
 
     Args:
         rows: 0 or 1, (N,). index: each row's cluster, (N,).

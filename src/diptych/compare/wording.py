@@ -124,7 +124,8 @@ def _range(found: Interval, half: float | None) -> str:
         return ""
     if found.low == found.high:
         return f" (the same in all {found.clusters})" if found.value else ""
-    return f" (95 % interval {_number(found.low, half)} to {_number(found.high, half)})"
+    over = f" over {found.clusters} training seeds" if found.method == "replica-t" else ""
+    return f" (95 % interval{over} {_number(found.low, half)} to {_number(found.high, half)})"
 
 
 def _half(found: Interval) -> float | None:
