@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import re
 from dataclasses import dataclass
@@ -93,11 +94,13 @@ def _runs(folder: Path) -> list[Entry]:
 
 
 def _file(module: str) -> Path:
-    return PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None, f"RECIPES names {module}, which is not there"
+    return Path(spec.origin)
 
 
 def _shown(path: Path) -> str:
-    return path.relative_to(PACKAGE).as_posix()
+    return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else path.name
 
 
 def _tree(path: Path) -> ast.Module:

@@ -66,7 +66,7 @@ class Resolved:
         """The comparison, with the seeds and the first items that were asked for."""
         comparison = self.build()
         if not isinstance(comparison, Comparison):
-            raise ValueError(f"{self.recipe}: returned a {type(comparison).__name__}; return a diptych.study.Comparison")
+            raise ValueError(f"{self.recipe}: returned {type(comparison).__name__}, not a diptych.study.Comparison")
         return narrowed(comparison, parse_seeds(self.seeds) if self.seeds else None, self.limit)
 
 
@@ -103,7 +103,7 @@ def resolve(asked: Asked) -> Resolved:
 def _function(asked: Asked, given: Mapping[str, Any] | None) -> Resolved:
     function = load_object(asked.recipe)
     if not callable(function):
-        raise ValueError(f"{asked.recipe}: a {type(function).__name__}; a recipe is a function that returns a Comparison")
+        raise ValueError(f"{asked.recipe}: {type(function).__name__}; a recipe is a function that returns a Comparison")
     if asked.size:
         raise ValueError(f"--size {asked.size}: {asked.recipe} has no sizes; change its fields by --set")
     parameters = list(inspect.signature(function).parameters.values())
