@@ -4,10 +4,8 @@ import base64
 import copy
 import io
 import json
-import math
 import re
 import shutil
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from diptych.compare import numbers, page_verdicts, pairs, plots, reading, report, store
+from diptych.compare import page_verdicts, pairs, report, store
 from diptych.compare.page import page
 from diptych.compare.pairs import Gallery
 from diptych.compare.run import run as execute
@@ -279,45 +277,6 @@ def test_pairs_are_the_worst_the_best_and_drawn_by_hash(run: Path):
     )
 
 
-def test_harm_follows_the_metric_direction():
-    units = (Unit("a"), Unit("b"))
-    arm, base = (units, np.array([[1.0], [0.0]])), (units, np.array([[0.0], [1.0]]))
-    for better, expected in (("higher", [-1.0, 1.0]), ("lower", [1.0, -1.0])):
-        found = pairs.harm({"better": better, "against": "none"}, arm, base)
-        assert [found[u] for u in units] == expected
-    assert pairs.harm({"better": "higher", "against": "baseline"}, arm, None)[units[0]] == -1.0
-
-
-def test_pictures_are_packed_until_they_fit():
-    noise = np.random.default_rng(0).integers(0, 256, (2, 260, 260, 3), dtype=np.uint8)
-    pictures = {str(k): picture for k, picture in enumerate(noise)}
-    whole, note = pairs.pack(pictures, 10_000_000)
-    assert note == "" and sum(map(len, whole.values())) > 2 * 260 * 260 * 3
-    packed, note = pairs.pack(pictures, 60_000)
-    assert sum(map(len, packed.values())) <= 60_000
-    edge = int(note.split(" pixels")[0].split()[-1])
-    assert edge < 260
-    assert Image.open(io.BytesIO(base64.b64decode(packed["0"].split(",")[1]))).size == (edge, edge)
-
-
-def test_texts_are_marked_where_they_differ_and_escaped():
-    left, right = pairs.marked("a <b> cat sat", "a <b> dog sat")
-    assert left == "a &lt;b&gt; <del>cat</del> sat"
-    assert right == "a &lt;b&gt; <ins>dog</ins> sat"
-    assert pairs.marked("x" * 5000, "")[0].endswith("<i>(cut)</i>")
-
-
-def test_fields_share_one_scale_of_the_baseline():
-    units = (Unit("a"), Unit("b"))
-    fields = np.stack([np.linspace(-1, 1, 256).reshape(16, 16), np.full((16, 16), 0.5)]).astype(np.float32)
-    chosen = pairs.choose("arm", units, {})
-    samples = {"base": dict(zip(units, fields, strict=True)), "arm": dict(zip(units, 9 * fields, strict=True))}
-    found = pairs.gallery(chosen, samples, "base")
-    assert found.show == "pictures" and "one colour scale" in found.note and len(found.pictures) == 4
-    assert np.array_equal(pairs.colour(np.zeros((8, 8)), -2.0, 1.0)[0, 0], (0xF5, 0xF4, 0xF0)), "zero is the middle"
-    assert {p.kind for p in found.pairs} == {"random"}, "nothing ranks them"
-
-
 def shapeless(run: Path, tmp_path: Path, arrays: dict[str, np.ndarray]) -> str:
     """The page of the same run had its arms made `arrays`, and no pictures."""
     shutil.copytree(run, tmp_path / "run")
@@ -397,98 +356,6 @@ def test_many_rows_are_cut_to_the_first_column(run: Path):
     assert rows["whole"] is False and {len(line) for line in rows["rows"]["retrieval"]["int4"][0]} == {2}
 
 
-@pytest.mark.parametrize(
-    ("value", "digits", "sign", "text"),
-    [
-        (0.1234, 2, True, "+0.12"),
-        (-0.001, 2, True, "0.00"),
-        (-0.5, 1, False, "\u22120.5"),
-        (12345.6, 0, False, "12,346"),
-        (0.00002, 3, False, "2.0\u00d710\u207b\u2075"),
-        (3.1e9, 2, False, "3.1\u00d710\u2079"),
-        (None, 2, False, "\u2013"),
-        (math.inf, 2, False, "\u2013"),
-    ],
-)
-def test_numbers_read_well(value, digits, sign, text):
-    assert numbers.number(value, digits, sign=sign) == text
-
-
-def test_decimals_show_the_spread():
-    assert [numbers.decimals(v) for v in (0.21, 0.05, 0.003, 5.0, 12.0, 0.0)] == [2, 2, 4, 0, 0, 0]
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "log"), [(0.0, 1.0, False), (-0.03, 0.002, False), (3.0, 900.0, True), (1e4, 1.3e4, False)]
-)
-def test_axis_keeps_everything_inside_and_ticks_are_round(low, high, log):
-    x = numbers.axis([low, high, None, math.nan], 10, 300, log=log)
-    assert 10 <= x.at(low) < x.at(high) <= 300 and x.log == log
-    ticks = x.ticks()
-    assert 2 <= len(ticks) <= 9
-    for value, text in ticks:
-        assert x.low <= value <= x.high
-        assert float(text.replace("\u2212", "-").replace(",", "")) == pytest.approx(value)
-
-
-def numbers_of(svg: str, tag: str, kind: str, *names: str) -> list[list[float]]:
-    root = ET.fromstring(svg)
-    return [[float(node.get(n, "nan")) for n in names] for node in root.iter(tag) if kind in node.get("class", "").split()]
-
-
-def test_forest_places_intervals_over_the_band():
-    marks = [plots.Mark("in <the> band", 0.01, -0.02, 0.03, "equivalent"), plots.Mark("beyond", 0.2, 0.1, 0.3, "better")]
-    svg = plots.forest(marks, title="t", band=(-0.05, 0.05), better="higher", scale=("another seed", 9.0))
-    (left, width), *_ = numbers_of(svg, "rect", "band", "x", "width")
-    inside, beyond = numbers_of(svg, "line", "whisker", "x1", "x2")
-    assert left < inside[0] < inside[1] < left + width < beyond[0] < beyond[1]
-    assert "another seed 9.00 \u2192" in svg, "a yardstick far outside is named, not drawn to scale"
-    assert not numbers_of(svg, "line", "scale", "x1")
-    assert "v-equivalent" in svg and "v-better" in svg
-
-
-def test_cost_quality_keeps_labels_apart_and_inside():
-    points = [
-        (plots.Mark("arm number one", 10 + k / 9, 9, 12), plots.Mark("arm number one", 0.5 + k / 99, 0.4, 0.6))
-        for k in range(4)
-    ]
-    root = ET.fromstring(plots.cost_quality(points, title="t", x_title="x", y_title="y", better="higher", width=322))
-    labels = [(float(n.get("x", 0)), float(n.get("y", 0))) for n in root.iter("text") if n.get("class") == "lab"]
-    wide = plots.CHARACTER * len("arm number one")
-    assert len(labels) == 4 and all(x >= 0 and x + wide <= 330 for x, _ in labels)
-    assert all(abs(a[1] - b[1]) > 10 or abs(a[0] - b[0]) >= wide for i, a in enumerate(labels) for b in labels[:i])
-
-
-def test_scatter_and_quadrants_count_every_unit():
-    svg = plots.scatter([0.1, 0.2, math.nan], [0.2, 0.1, 0.3], title="t", x_title="x", y_title="y", better="higher")
-    assert len(numbers_of(svg, "circle", "dot", "cx")) == 2, "a unit without a number has no dot"
-    assert svg.count("v-better") == 1 and svg.count("v-worse") == 1
-    svg = plots.quadrants(np.array([1, 1, 1, 0, 0.0]), np.array([1, 1, 0, 1, 0.0]), title="t")
-    assert re.findall(r'class="big"[^>]*>(\d+)<', svg) == ["2", "1", "1", "1"]
-
-
-def test_strip_and_lines_are_drawn():
-    svg = plots.strip([("arm", "worse", [0.1, 0.2, 0.3])], title="t", x_title="x", band=(0, 0.15), scale=("another seed", 0.4))
-    (mean, _), *_ = numbers_of(svg, "line", "whisker", "x1", "x2")
-    dots = sorted(x for (x,) in numbers_of(svg, "circle", "dot", "cx"))
-    assert mean == pytest.approx(dots[1], abs=0.1)
-    series = [
-        plots.Series("truth", [1, 10, 100], [1, 0.1, 0.01], [0.9, 0.05, 0.0], [1.1, 0.2, 0.02]),
-        plots.Series("arm", [1, 10], [1, 0.2]),
-    ]
-    svg = plots.lines(series, title="t", x_title="k", y_title="E", log_x=True, log_y=True)
-    root = ET.fromstring(svg)
-    curves = [node.get("points", "").split() for node in root.iter("polyline")]
-    assert [len(points) for points in curves] == [3, 2] and len(list(root.iter("polygon"))) == 1
-
-
-def test_digits_follow_the_intervals_and_the_margin():
-    metric = {"name": "m", "margin": 0.005}
-    cell = {"metric": "m", "value": 0.5, "value_interval": [0.3, 0.7], "interval": [0.0011, 0.0017]}
-    assert reading.digits({"cells": [cell]}, metric) == 3, "the margin can be read off"
-    assert reading.digits({"cells": [cell]}, metric, "delta") == 5
-
-
 def test_bytes_are_shown_in_one_larger_unit(run: Path):
     made = json.loads((run / "report.json").read_text())
     made["metrics"] = [{**m, "unit": "bytes"} if m["name"] == "evaluations" else m for m in made["metrics"]]
@@ -534,10 +401,3 @@ def test_a_real_run_is_rendered_with_its_pairs(tmp_path: Path):
 
 def drift_of(samples, reference):
     return np.abs(samples.arrays["picture"].astype(float) - reference.arrays["picture"]).mean((1, 2, 3))
-
-
-if __name__ == "__main__":
-    import sys
-
-    write_run(Path(sys.argv[1]))
-    print(report.render(Path(sys.argv[1])))

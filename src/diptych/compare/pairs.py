@@ -159,7 +159,7 @@ def pack(pictures: Mapping[str, np.ndarray], budget: int = BUDGET) -> tuple[dict
                 return packed, ""
             return (
                 packed,
-                f"Pictures are shown at {edge} pixels, WebP quality {quality}; the originals lie in the run's samples folder.",
+                f"Pictures are shown at no more than {edge} pixels, WebP quality {quality}; the originals lie in the run's samples folder.",
             )
     raise AssertionError("the last packing is always taken")
 
