@@ -157,10 +157,8 @@ def pack(pictures: Mapping[str, np.ndarray], budget: int = BUDGET) -> tuple[dict
         else:
             if quality is None:
                 return packed, ""
-            return (
-                packed,
-                f"Pictures are shown at no more than {edge} pixels, WebP quality {quality}; the originals lie in the run's samples folder.",
-            )
+            originals = "the originals lie in the run's samples folder"
+            return packed, f"Pictures are shown at no more than {edge} pixels, WebP quality {quality}; {originals}."
     raise AssertionError("the last packing is always taken")
 
 
