@@ -86,3 +86,18 @@ def test_covers_everywhere(kind, seeds, agreement, clusters):
     # A share of whole rows jumps between samples: exact coverage of any interval swings by a point or so around its mean.
     slack = 0.01 if kind.startswith(("share", "differ")) else 0.0
     assert_near(coverage(kind, clusters, seeds, agreement, repeats), repeats, LOW - slack, HIGH + slack)
+
+
+@pytest.mark.slow
+def test_the_difference_of_two_frechet_distances_is_covered():
+    """8 features, 256 samples, arms of correlation 0.9 apart by 0.15 a feature: the bias of finite sets cancels."""
+    rng, hits, repeats = np.random.default_rng(0), 0, 100
+    draws, other = (stats.draw([f"{side} {i}" for i in range(256)], 200) for side in ("item", "reference"))
+    index = np.arange(256)
+    for _ in range(repeats):
+        a, there, own = rng.standard_normal((3, 256, 8))
+        b = math.sqrt(0.9) * a + math.sqrt(0.1) * own + 0.15
+        one, two = (stats.replicate(base.frechet, x, index, draws, (there, index, other)) for x in (a, b))
+        found = stats.interval(two.minus(one))
+        hits += found.low <= 8 * 0.15**2 <= found.high
+    assert_near(hits / repeats, repeats)
