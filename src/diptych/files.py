@@ -35,6 +35,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise StoreError(_words(path, error)) from error
     try:
         with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o644)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -51,7 +51,7 @@ def run(
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     with store.locked(out, rank):
         planned = plan(comparison, out)
-        record = _record(planned, command)
+        record = {**_record(planned, command), "size": (resolved or {}).get("size", "")}
         if rank == 0:
             _begin(planned, record, resolved)
         try:
