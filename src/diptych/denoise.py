@@ -60,7 +60,10 @@ def parameterize(net: Denoiser, kind: Kind, process: Gaussian | Masked) -> Denoi
 
 
 def to_x0(prediction: Tensor, x: Tensor, t: Tensor, kind: Kind, process: Gaussian) -> Tensor:
-    """Clean data from a prediction of another quantity; each case solves x = alpha x0 + sigma eps with its definition."""
+    """Clean data from a prediction of another quantity; each case solves x = alpha x0 + sigma eps with its definition.
+
+    eps and score say nothing of the data where alpha = 0, so a network of these kinds must start below such a t = 1.
+    """
     schedule = process.schedule
     alpha, sigma = like(schedule.alpha(t), x), like(schedule.sigma(t), x)
     if kind == "x0":
@@ -71,6 +74,8 @@ def to_x0(prediction: Tensor, x: Tensor, t: Tensor, kind: Kind, process: Gaussia
         return (x + sigma**2 * prediction) / alpha
     if kind == "v":
         return (alpha * x - sigma * prediction) / (alpha**2 + sigma**2)
+    if kind != "flow":
+        raise ValueError(f"to_x0: kind {kind!r} is not a Gaussian one; use one of {', '.join(KINDS[:-1])}")
     d_alpha, d_sigma = like(schedule.d_alpha(t), x), like(schedule.d_sigma(t), x)
     return (d_sigma * x - sigma * prediction) / (d_sigma * alpha - sigma * d_alpha)
 
@@ -90,14 +95,16 @@ def from_x0(x0: Tensor, x: Tensor, t: Tensor, kind: Kind, process: Gaussian) -> 
 
 def log_probabilities(logits: Tensor, process: Masked) -> Tensor:
     """Log-probabilities of the real tokens, (..., vocab); a mask logit, where the network has one, is dropped."""
-    return torch.log_softmax(logits[..., : process.vocab].float(), -1)
+    kept = logits[..., : process.vocab]
+    return torch.log_softmax(kept.to(torch.promote_types(kept.dtype, torch.float32)), -1)
 
 
 def edm_precondition(net: Denoiser, process: Gaussian, sigma_data: float = 0.5) -> Denoiser:
     """Scale a raw network as in Karras et al. 2022 (arXiv:2206.00364, table 1, eq. 7).
 
-    The network sees c_in x / alpha and, as its time, c_noise = log(sigma / alpha) / 4. For any Gaussian process the
-    state is first brought to the variance-exploding frame, x / alpha with noise level sigma / alpha.
+    The network sees c_in x / alpha and, as its time, c_noise = log(sigma / alpha) / 4, the noise level held to
+    [1e-6, 1e6]. For any Gaussian process the state is first brought to the variance-exploding frame, x / alpha with noise
+    level sigma / alpha; written with alpha multiplied through, so that t = 1 may keep no signal.
 
     Args:
         sigma_data: standard deviation of the data.
@@ -105,10 +112,9 @@ def edm_precondition(net: Denoiser, process: Gaussian, sigma_data: float = 0.5) 
 
     def denoise(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
         alpha, sigma = like(process.schedule.alpha(t), x), like(process.schedule.sigma(t), x)
-        level = sigma / alpha
-        total = (level**2 + sigma_data**2).sqrt()
-        c_noise = (level.flatten().log() / 4).to(x.dtype)
-        out = net(x / alpha / total, c_noise, cond)
-        return sigma_data**2 / total**2 * (x / alpha) + level * sigma_data / total * out
+        total = (sigma**2 + alpha**2 * sigma_data**2).sqrt()
+        c_noise = (process.schedule.sigma(t) / process.schedule.alpha(t)).clamp(1e-6, 1e6).log() / 4
+        out = net(x / total, c_noise, cond)
+        return sigma_data**2 * alpha / total**2 * x + sigma * sigma_data / total * out
 
     return denoise

@@ -20,7 +20,13 @@ Guidance = Callable[[Denoiser], Denoiser]
 
 
 def null_flag(cond: Cond) -> Cond:
-    """The unconditional twin of `cond` for networks that hold a learned null: the same mapping with `null` set."""
+    """The unconditional twin of `cond` for networks that hold a learned null: the same mapping with `null` set.
+
+    Raises:
+        ValueError: no conditions.
+    """
+    if not cond:
+        raise ValueError("guidance: there are no conditions to drop; give `cond`, or strength 1")
     first = next(iter(cond.values()))
     return {**cond, "null": torch.ones(len(first), dtype=torch.bool, device=first.device)}
 
@@ -51,7 +57,7 @@ class ClassifierFree:
             # A condition that only one branch has stands as zeros (False) in the other.
             both = {k: torch.cat([_rows(cond, k, null), _rows(null, k, cond)]) for k in {**cond, **null}}
             conditional, unconditional = denoise(_twice(x), torch.cat([t, t]), both).chunk(2)
-            mixed = unconditional + self.strength * (conditional - unconditional)
+            mixed = _mixed(unconditional, conditional, self.strength)
             out = _rescaled(mixed, conditional, self.rescale) if self.rescale else mixed
             return torch.where(like(_inside(self.interval, t), out).bool(), out, conditional)
 
@@ -78,10 +84,19 @@ class Autoguidance:
             if self.strength == 1 or not _acts(self.interval, t):
                 return strong
             weak = self.weak(x, t, cond)
-            mixed = weak + self.strength * (strong - weak)
+            mixed = _mixed(weak, strong, self.strength)
             return torch.where(like(_inside(self.interval, t), mixed).bool(), mixed, strong)
 
         return guided
+
+
+GUIDANCES = {"classifier_free": ClassifierFree, "autoguidance": Autoguidance}
+
+
+def _mixed(away: Tensor, towards: Tensor, strength: float) -> Tensor:
+    """away + strength (towards - away); log-probabilities of -inf count as -1e4, so that they do not cancel to NaN."""
+    away, towards = (p.masked_fill(p == -torch.inf, -1e4) for p in (away, towards))
+    return away + strength * (towards - away)
 
 
 def _inside(interval: tuple[float, float], t: Tensor) -> Tensor:
@@ -106,5 +121,6 @@ def _twice(x: Any) -> Any:
 
 def _rescaled(mixed: Tensor, conditional: Tensor, amount: float) -> Tensor:
     axes = tuple(range(1, mixed.ndim))
-    factor = conditional.std(axes, keepdim=True) / mixed.std(axes, keepdim=True)
+    wanted, found = (p.std(axes, keepdim=True, correction=0) for p in (conditional, mixed))
+    factor = torch.where(found > 0, wanted / found, 1)
     return mixed * (amount * factor + (1 - amount))

@@ -42,7 +42,7 @@ class Noise:
     Args:
         keys: one key a row, `Unit.key` as a rule.
         device: where the numbers go; they are always made on the CPU.
-        dtype: the floating type they are cast to.
+        dtype: the floating type normal numbers are cast to; uniform ones stay float32, where they are exact.
         step: the sampler step that the draws belong to; set by `at`.
     """
 
@@ -73,7 +73,7 @@ class Noise:
         normal = np.empty(uniform.shape, dtype=np.float32)
         normal[:, 0::2] = radius * np.cos(angle)
         normal[:, 1::2] = radius * np.sin(angle)
-        return self._tensor(normal[:, :count], shape)
+        return self._tensor(normal[:, :count], shape).to(self.dtype)
 
     def uniform(self, shape: Sequence[int], stream: str) -> Tensor:
         """Uniform numbers strictly inside (0, 1), (len(keys), *shape); exact in float32."""
@@ -90,7 +90,7 @@ class Noise:
 
     def _tensor(self, values: np.ndarray, shape: Sequence[int]) -> Tensor:
         values = np.ascontiguousarray(values).reshape(len(self.keys), *shape)
-        return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
+        return torch.from_numpy(values).to(self.device)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class Masked:
         schedule: the probability alpha of being kept.
 
     Raises:
-        ValueError: a mask id that collides with the vocabulary.
+        ValueError: a mask id that collides with the vocabulary; a schedule that keeps tokens at t = 1.
     """
 
     vocab: int
@@ -98,6 +98,9 @@ class Masked:
     def __post_init__(self) -> None:
         if 0 <= self.mask_id < self.vocab:
             raise ValueError(f"masked: mask_id {self.mask_id} is a token of the vocabulary of {self.vocab}; use {self.vocab}")
+        kept = self.schedule.alpha(torch.ones((), dtype=torch.float64)).item()
+        if kept > 0.01:
+            raise ValueError(f"masked: schedule {self.schedule} keeps {kept:g} of the tokens at t = 1; use Linear or Cosine")
 
     def prior(self, shape: Sequence[int], noise: Random) -> Tensor:
         """All masks, (batch, *shape) of int64."""
@@ -125,7 +128,7 @@ class Masked:
         """Negative evidence bound, nats a token, (batch,): -alpha' / (1 - alpha) x cross-entropy at masks, over L (eq. 8)."""
         weight = -self.schedule.d_alpha(t) / (1 - self.schedule.alpha(t))
         nll = F.nll_loss(x0_hat.flatten(0, -2), x0.flatten(), reduction="none").reshape(x0.shape)
-        return weight * (nll * (x == self.mask_id)).flatten(1).mean(1)
+        return weight * torch.where(x == self.mask_id, nll, 0).flatten(1).mean(1)
 
 
 def categorical(log_probs: Tensor, uniform: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class Bound:
             self.tokens[index] += state.shape[1]
             self.pairs[index] += canvas.pairs()
         cond = self.cond if rows is None else {k: v[rows.to(v.device)] for k, v in self.cond.items()}
-        kind = state.dtype if state.is_floating_point() else torch.float32
+        kind = torch.float64 if state.dtype == torch.float64 else torch.float32  # a time is never rounded to half precision
         time = torch.as_tensor(t, dtype=kind, device=state.device).expand(len(state))
         return self.denoise(x, time, cond)
 
@@ -129,15 +129,19 @@ def sample(
         batch: rows at once; None = all.
         x: start at grid[0], (N, *shape); None = the prior (grid[0] must be 1). For text, tokens that are not masks are given.
         finish: applied once to the final x of each batch.
-        trajectory: keep every yielded state (on the CPU).
+        trajectory: keep every yielded state (on the CPU); a rule that yields nothing keeps its start.
         gradients: leave the graph on.
-        progress: called with the number of rows done after each batch.
+        progress: called after each batch with its number of rows.
 
     Raises:
-        ValueError: a grid that does not decrease or leaves [0, 1]; a start that is missing at t < 1; unequal rows.
+        ValueError: a grid that does not decrease or leaves [0, 1]; a start that is missing at t < 1 or has another shape;
+            unequal rows; an empty batch.
     """
-    _check(grid, x, cond, noise)
-    size, done = batch or max(len(noise), 1), []
+    _check(grid, shape, x, cond, noise, batch)
+    if len(noise) == 0:
+        none = torch.zeros(0, dtype=torch.int64)
+        return Drawn(process.prior(shape, noise) if x is None else x, none, none, none)
+    size, done = batch or len(noise), []
     for start in range(0, len(noise), size):
         index = torch.arange(start, min(start + size, len(noise)))
         part = noise.rows(index)
@@ -149,27 +153,35 @@ def sample(
             for state, t in sampler(process, bound, begin, grid, part):
                 if trajectory:
                     kept.append((float(t), state.detach().cpu()))
+            if trajectory and not kept:
+                kept.append((float(grid[0]), state.detach().cpu()))
             state = finish(state) if finish else state
         done.append(Drawn(state, bound.evaluations, bound.tokens, bound.pairs, tuple(kept)))
         if progress:
             progress(len(part))
-    return _join(done, shape)
+    return _join(done)
 
 
-def _check(grid: Tensor, x: Tensor | None, cond: Cond | None, noise: Noise) -> None:
+def _check(grid: Tensor, shape: Sequence[int], x: Tensor | None, cond: Cond | None, noise: Noise, batch: int | None) -> None:
     if len(grid) < 2 or not bool((grid.diff() < 0).all()) or grid[0] > 1 or grid[-1] < 0:
-        raise ValueError("grid: times must fall from at most 1 to at least 0, two or more of them")
+        raise ValueError(f"grid: {_short(grid)} must fall from at most 1 to at least 0, two or more times")
+    if batch is not None and batch < 1:
+        raise ValueError(f"sample: batch {batch} is not positive; None = all rows at once")
     if x is None and grid[0] != 1:
         raise ValueError(f"grid: starts at {float(grid[0]):g} without a state; give x, or start at 1")
     for name, value in {"x": x, **(cond or {})}.items():
         if value is not None and len(value) != len(noise):
             raise ValueError(f"sample: {name} has {len(value)} rows for {len(noise)} rows of noise")
+    if x is not None and tuple(x.shape[1:]) != tuple(shape):
+        raise ValueError(f"sample: x holds states of shape {tuple(x.shape[1:])}, but shape is {tuple(shape)}")
 
 
-def _join(parts: list[Drawn], shape: Sequence[int]) -> Drawn:
-    if not parts:
-        empty = torch.zeros(0, dtype=torch.int64)
-        return Drawn(torch.zeros(0, *shape), empty, empty, empty)
+def _short(grid: Tensor) -> str:
+    times = [f"{t:g}" for t in grid.tolist()]
+    return f"[{', '.join(times if len(times) <= 6 else [*times[:3], '...', *times[-2:]])}]"
+
+
+def _join(parts: list[Drawn]) -> Drawn:
     # Batches of an adaptive sampler may take different numbers of steps; a finished one stands still.
     longest = max(parts, key=lambda part: len(part.trajectory))
     times = [t for t, _ in longest.trajectory]

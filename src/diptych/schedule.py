@@ -53,7 +53,7 @@ class Cosine:
     """Variance-preserving cosine: alpha = cos(pi t / 2) (Nichol and Dhariwal 2021, arXiv:2102.09672, offset 0)."""
 
     def alpha(self, t: Tensor) -> Tensor:
-        return torch.cos(t * (math.pi / 2))
+        return torch.sin((1 - t) * (math.pi / 2))  # exactly 0 at t = 1, where the cosine is not
 
     def sigma(self, t: Tensor) -> Tensor:
         return torch.sin(t * (math.pi / 2))
@@ -62,7 +62,7 @@ class Cosine:
         return -torch.sin(t * (math.pi / 2)) * (math.pi / 2)
 
     def d_sigma(self, t: Tensor) -> Tensor:
-        return torch.cos(t * (math.pi / 2)) * (math.pi / 2)
+        return torch.sin((1 - t) * (math.pi / 2)) * (math.pi / 2)
 
     def time(self, log_snr: Tensor) -> Tensor:
         return torch.atan(torch.exp(-log_snr / 2)) * (2 / math.pi)
@@ -107,7 +107,13 @@ def log_snr(schedule: Schedule, t: Tensor) -> Tensor:
 
 
 def shift(t: Tensor, factor: float) -> Tensor:
-    """Move times towards the prior, t' = f t / (1 + (f - 1) t) (Esser et al. 2024, arXiv:2403.03206, eq. 23)."""
+    """Move times towards the prior, t' = f t / (1 + (f - 1) t) (Esser et al. 2024, arXiv:2403.03206, eq. 23).
+
+    Raises:
+        ValueError: a factor that is not positive.
+    """
+    if not factor > 0:
+        raise ValueError(f"shift: factor {factor} is not positive; 1 = no shift")
     return factor * t / (1 + (factor - 1) * t)
 
 
@@ -118,12 +124,22 @@ def uniform_grid(steps: int, shifted: float = 1.0) -> Tensor:
 
 
 def karras_grid(steps: int, schedule: Schedule, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
-    """steps + 1 times whose sigma / alpha follow eq. 5 of Karras et al. 2022, then 0; float64."""
+    """steps times whose sigma / alpha follow eq. 5 of Karras et al. 2022, then 0; float64.
+
+    A grid starts at the prior: where the prior keeps no signal (`Linear`, `Cosine`), sigma_max is moved to t = 1.
+
+    Raises:
+        ValueError: no steps, or a sigma_max above the prior's noise level.
+    """
     _check_steps(steps)
+    end = torch.exp(-log_snr(schedule, torch.ones((), dtype=torch.float64)) / 2).item()
+    if sigma_max > end * (1 + 1e-9):
+        raise ValueError(f"karras_grid: sigma_max {sigma_max:g} is above the prior's noise level of {end:g}; lower it")
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     ratio = (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
     times = schedule.time(-2 * torch.log(ratio))
-    times = torch.where(times > 1 - 1e-9, 1.0, times)  # a sigma_max that is the prior's starts at exactly 1
+    if math.isinf(end) or times[0] > 1 - 1e-9:
+        times[0] = 1.0
     return torch.cat([times, torch.zeros(1, dtype=torch.float64)])
 
 

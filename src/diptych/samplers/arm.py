@@ -96,7 +96,8 @@ class Sampled:
         if isinstance(self.process, Masked):
             return None
         idle: Denoiser = lambda x, t, cond: x * 0  # noqa: E731
-        drawn = sample(self.process, self.sampler, idle, torch.tensor(self.grid).double(), (1,), Noise(("idle",)))
+        grid, still = torch.tensor(self.grid, dtype=torch.float64), torch.zeros(1, 1)
+        drawn = sample(self.process, self.sampler, idle, grid, (1,), Noise(("idle",)), x=still)
         return int(drawn.evaluations[0])
 
 

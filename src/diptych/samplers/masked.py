@@ -30,10 +30,13 @@ def draw(log_probs: Tensor, temperature: float, noise: Noise) -> Tensor:
 class Ancestral:
     """The reverse kernel of the process along the grid (Sahoo et al. 2024, arXiv:2406.07524); one evaluation a step.
 
-    The grid must end at 0, where every mask is revealed.
+    Raises:
+        ValueError: a grid that does not end at 0, where every mask is revealed.
     """
 
     def __call__(self, process: Masked, denoise: Bound, x: Tensor, grid: Tensor, noise: Noise) -> Steps:
+        if grid[-1] != 0:
+            raise ValueError(f"masked ancestral: the grid ends at {float(grid[-1]):g} and would leave masks; end it at 0")
         for step, (t, u) in enumerate(pairwise(grid.double().tolist())):
             now, then = torch.full((1,), t, dtype=torch.float64), torch.full((1,), u, dtype=torch.float64)
             x = process.reverse(x, now, then, denoise(x, t), noise.at(step))
@@ -44,21 +47,30 @@ class Ancestral:
 class Quota:
     """Semi-autoregressive blocks with a fixed number of reveals a step, the most confident first (LLaDA, arXiv:2502.09992).
 
-    The grid's steps are shared out equally over the blocks, and a block's masks equally over its steps, the remainder first.
+    The grid's steps are shared out equally over the blocks, and a block's masks equally over its steps, the remainders first.
 
     Args:
         block: block length; 0 = the whole answer.
         temperature: of the token draw; confidence is the drawn token's probability at temperature 1.
+
+    Raises:
+        ValueError: a negative temperature; fewer steps than blocks.
     """
 
     block: int = 0
     temperature: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+
     def __call__(self, process: Masked, denoise: Bound, x: Tensor, grid: Tensor, noise: Noise) -> Steps:
         spans = blocks(x.shape[1], self.block)
-        share, step = max((len(grid) - 1) // len(spans), 1), 0
-        for start, stop in spans:
+        steps, step = len(grid) - 1, 0
+        if steps < len(spans):
+            raise ValueError(f"quota: {steps} steps for {len(spans)} blocks; give each block a step, or make blocks longer")
+        for n, (start, stop) in enumerate(spans):
             masked = (x[:, start:stop] == process.mask_id).sum(1)
+            share = steps // len(spans) + (n < steps % len(spans))
             for i in range(share):
                 log_probs = denoise(x, _fraction(x, process))
                 tokens = draw(log_probs, self.temperature, noise.at(step))
@@ -77,11 +89,17 @@ class Threshold:
         tau: threshold on the token's probability.
         block: block length; 0 = the whole answer.
         temperature: of the token draw.
+
+    Raises:
+        ValueError: a negative temperature.
     """
 
     tau: float = 0.9
     block: int = 0
     temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
 
     def __call__(self, process: Masked, denoise: Bound, x: Tensor, grid: Tensor, noise: Noise) -> Steps:
         for start, stop in blocks(x.shape[1], self.block):
@@ -113,12 +131,16 @@ def blocks(length: int, block: int) -> list[tuple[int, int]]:
 
 def reveal_top(x: Tensor, tokens: Tensor, confidence: Tensor, quota: Tensor, start: int, stop: int, mask_id: int) -> Tensor:
     """Write the `quota` (B,) most confident tokens into the masks of [start, stop); ties go to the left."""
-    score = torch.full_like(confidence, -torch.inf)
-    inside = x[:, start:stop] == mask_id
-    score[:, start:stop] = torch.where(inside, confidence[:, start:stop], -torch.inf)
-    order = score.argsort(dim=1, descending=True, stable=True)
+    place = torch.arange(x.shape[1], device=x.device)
+    inside = (x == mask_id) & (place >= start) & (place < stop)
+    order = torch.where(inside, confidence, -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(dim=1)
-    return torch.where((rank < quota[:, None].to(rank.device)) & torch.isfinite(score), tokens, x)
+    return torch.where((rank < quota[:, None]) & inside, tokens, x)
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature >= 0:
+        raise ValueError(f"temperature: {temperature} is negative; 0 takes the most probable token, 1 draws as predicted")
 
 
 def _confidence(log_probs: Tensor, tokens: Tensor) -> Tensor:
