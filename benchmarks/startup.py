@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--turns 5]
 
 Every command is a fresh process; they take turns, so that the machine's load falls on all alike, and the fastest turn counts.
-"typer, rich help" is a two-verb typer program with typer's default help, to show what plain help saves. The bar: `diptych --help`
+"typer, rich help" is a two-verb typer program with its default help, to show what plain help saves. The bar: `diptych --help`
 within a tenth of `import torch` (on an idle machine, where that takes 2.6 s, 0.26 s).
 """
 

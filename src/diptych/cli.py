@@ -77,7 +77,7 @@ Size = Annotated[str, _option("--size", "tiny|core|full", "Config to start from:
 Set = Annotated[list[str] | None, _option("--set", "A.B=VALUE", "Change a field of the config; repeat for more.", _fields)]
 Seeds = Annotated[str, _option("--seeds", "0-31,40", "Sampling seeds.")]
 Limit = Annotated[int, _option("--limit", "N", "First N items only.")]
-Out = Annotated[str, _option("--out", "FOLDER", "Where results go.")]
+Out = Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Where results go.", show_default=False)]
 Device = Annotated[str, _option("--device", "cpu|cuda", "Where to compute; an accelerator if there is one.", _devices)]
 DryRun = Annotated[bool, _option("--dry-run", None, "Print what would be done, and do nothing.")]
 Json = Annotated[bool, _option("--json", None, "Print JSON on stdout.")]

@@ -94,6 +94,8 @@ def resolve(asked: Asked) -> Resolved:
     if ":" in asked.recipe or asked.recipe.endswith(".py"):
         return _function(asked, given)
     module = recipe_module(asked.recipe)
+    if not hasattr(module, "study"):
+        raise ValueError(f"compare: recipe {asked.recipe!r} compares nothing; it is for `diptych train`")
     config = sized(module.CONFIGS, asked.recipe, asked.size, given)
     config = override(config, asked.set)
     size = asked.size or default_size(module.CONFIGS)

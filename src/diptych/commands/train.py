@@ -7,11 +7,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from diptych.commands.recipe import Asked, default_size, read_config, recipe_module, sized
 from diptych.commands.terminal import hint
 from diptych.config import fingerprint, override, parse_seeds, suggest, to_json
+from diptych.files import read_json, write_json
 from diptych.recipes import RECIPES
 from diptych.track import TRACKERS
 
@@ -43,7 +43,7 @@ def train(asked: Asked, stage: str, out: str, device: str, track: Sequence[str],
         return
     first = int(os.environ.get("RANK", "0")) == 0
     if first:
-        _write(folder / "config.json", record)
+        write_json(folder / "config.json", record)
     made = {}
     for one in stages:
         if first:
@@ -66,8 +66,7 @@ def sample(
         weights = Path(model)
         if not weights.is_dir():
             raise ValueError(f"model {model!r}: no such folder, nor a recipe{suggest(model, RECIPES)}")
-        saved = read_config(model) if (weights / "config.json").is_file() and not recipe else None
-        name = recipe or str((saved or {}).get("recipe", ""))
+        name = recipe or _maker(weights)
         if not name:
             raise ValueError(f"{model}: which recipe made it? give --recipe (there are {', '.join(RECIPES)})")
     module = _part(name, "sample", "", "_sample")
@@ -96,8 +95,11 @@ def _part(name: str, attribute: str, *parts: str) -> ModuleType | None:
     return None
 
 
-def _write(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="ascii")
-    os.replace(part, path)
+def _maker(weights: Path) -> str:
+    """The recipe that config.json names, in a folder of weights or in the one above it; empty where none does."""
+    for folder in (weights, weights.absolute().parent):
+        if (folder / "config.json").is_file():
+            recipe = read_json(folder / "config.json").get("recipe")
+            if isinstance(recipe, str):
+                return recipe
+    return ""
