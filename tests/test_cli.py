@@ -238,7 +238,7 @@ def test_lists(diptych: Callable[..., Done]) -> None:
     lists = json.loads(diptych("ls", "--json").out)
     assert list(lists) == ["recipes", "samplers", "metrics", "runs"]
     assert {"quickstart"} <= {entry["name"] for entry in lists["recipes"]}
-    assert {"evaluations", "seconds", "retrieval"} <= {entry["name"] for entry in lists["metrics"]}
+    assert {"evaluations", "seconds"} <= {entry["name"] for entry in lists["metrics"]}
     assert lists["runs"] == []
     diptych("compare", "toy", "--size", "tiny")
     assert json.loads(diptych("ls", "runs", "--json").out)["runs"][0]["name"] == "toy"

@@ -110,4 +110,4 @@ def _tree(path: Path) -> ast.Module:
 def _first_line(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
     """The first sentence of a docstring."""
     words = (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
-    return re.split(r"\.\s+(?=[A-Z])", words)[0].rstrip(".")
+    return re.split(r"; |\.\s+(?=[A-Z])", words)[0].rstrip(".")
