@@ -177,7 +177,7 @@ def test_train_and_sample(diptych: Callable[..., Done], tmp_path: Path) -> None:
     assert json.loads((folder / "config.json").read_text())["config"]["prefix"] == "p"
     assert json.loads(diptych("train", plan["out"], "--dry-run").out)["out"] == plan["out"]
     made = diptych("sample", plan["out"], "a", "b", "--seeds", "0-1", "--set", "prefix=q").out.split()
-    assert made == [f"samples/toy/{name}.txt" for name in ("a-0", "a-1", "b-0", "b-1")]
+    assert made == [f"runs/samples/toy/{name}.txt" for name in ("a-0", "a-1", "b-0", "b-1")]
     assert (tmp_path / made[0]).read_text() == f"{plan['out']} q"
     assert json.loads(diptych("sample", "toy", "a", "--json", "--out", "here").out) == ["here/a-0.txt"]
     assert (tmp_path / "here/a-0.txt").read_text() == "None item"

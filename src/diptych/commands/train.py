@@ -75,7 +75,7 @@ def sample(
     if not prompts:
         raise ValueError('sample: no prompts; give some, such as "red apple, noto style"')
     config = override(module.SAMPLE, settings)
-    folder = Path(out or f"samples/{name}")
+    folder = Path(out or f"runs/samples/{name}")
     paths = module.sample(weights, tuple(prompts), parse_seeds(seeds), folder, config)
     made = [Path(path).as_posix() for path in paths]
     print(json.dumps(made) if as_json else "\n".join(made))
