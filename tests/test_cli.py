@@ -125,9 +125,10 @@ def test_report_renders_again(diptych: Callable[..., Done], tmp_path: Path) -> N
         (["report", "none"], "none/report.json does not exist; is none the folder of a run?"),
         (["train", "toy", "--stage", "frist"], "--stage frist: unknown; did you mean 'first'?"),
         (["train", "toy", "--track", "tensorbord"], "--track tensorbord: unknown; did you mean 'tensorboard'?"),
-        (["sample", "none", "x"], "model 'none': no such folder, nor a recipe"),
+        (["sample", "none", "--prompt", "x"], "model 'none': no such folder, nor a recipe"),
         (["sample", "toy"], "sample: no prompts; give some"),
-        (["sample", ".", "x"], ".: which recipe made it? give --recipe"),
+        (["sample", "toy", "--prompts", "nowhere.txt"], "--prompts nowhere.txt: no such file"),
+        (["sample", ".", "--prompt", "x"], ".: which recipe made it? give --recipe"),
         (["ls", "sampler"], "ls sampler: unknown; did you mean 'samplers'?"),
         (["compare", "--rows", "none.csv"], "rows: none.csv does not exist; give a .csv, .jsonl or .parquet file"),
         (["compare", "toy", "--rows", "none.csv"], "RECIPE: has no meaning with --rows; leave it out"),
@@ -176,10 +177,14 @@ def test_train_and_sample(diptych: Callable[..., Done], tmp_path: Path) -> None:
     assert (folder / "first/weights.txt").read_text() == "p None tensorboard"
     assert json.loads((folder / "config.json").read_text())["config"]["prefix"] == "p"
     assert json.loads(diptych("train", plan["out"], "--dry-run").out)["out"] == plan["out"]
-    made = diptych("sample", plan["out"], "a", "b", "--seeds", "0-1", "--set", "prefix=q").out.split()
+    (tmp_path / "more.txt").write_text("b\n\n")
+    words = ("--prompt", "a", "--prompts", "more.txt", "--seeds", "0-1", "--set", "prefix=q")
+    made = diptych("sample", plan["out"], *words).out.split()
     assert made == [f"runs/samples/toy/{name}.txt" for name in ("a-0", "a-1", "b-0", "b-1")]
     assert (tmp_path / made[0]).read_text() == f"{plan['out']} q"
-    assert json.loads(diptych("sample", "toy", "a", "--json", "--out", "here").out) == ["here/a-0.txt"]
+    (tmp_path / "empty.txt").write_text("\n")
+    assert "empty.txt: holds no prompts" in diptych("sample", "toy", "--prompts", "empty.txt").err
+    assert json.loads(diptych("sample", "toy", "--prompt", "a", "--json", "--out", "here").out) == ["here/a-0.txt"]
     assert (tmp_path / "here/a-0.txt").read_text() == "None item"
 
 

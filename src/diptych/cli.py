@@ -165,10 +165,11 @@ def train(
     verb.train(Asked(recipe, size, tuple(set_ or ())), stage, out, device, tuple(track or ()), dry_run=dry_run, as_json=json)
 
 
-@app.command(epilog='Example: diptych sample quickstart "red apple, noto style" --seeds 0-3')
+@app.command(epilog='Example: diptych sample quickstart --prompt "a red apple, noto style" --seeds 0-7 -o grid.png')
 def sample(
     model: Annotated[str, _argument("MODEL", "A recipe's name (its own weights) or a trained folder.", _recipes)],
-    prompts: Annotated[list[str] | None, _argument("PROMPT", "What to make.")] = None,
+    prompt: Annotated[list[str] | None, _option("--prompt", "TEXT", "What to make; repeat for more.")] = None,
+    prompts: Annotated[str, _option("--prompts", "FILE", "A text file with one prompt a line.")] = "",
     recipe: Annotated[str, _option("--recipe", "NAME", "Recipe that made the folder.", _recipes)] = "",
     set_: Set = None,
     seeds: Seeds = "0",
@@ -180,7 +181,7 @@ def sample(
     _on(device)
     from diptych.commands import train as verb
 
-    verb.sample(model, tuple(prompts or ()), recipe, seeds, tuple(set_ or ()), out, as_json=json)
+    verb.sample(model, tuple(prompt or ()), prompts, recipe, seeds, tuple(set_ or ()), out, as_json=json)
 
 
 @app.command()

@@ -54,7 +54,15 @@ def train(asked: Asked, stage: str, out: str, device: str, track: Sequence[str],
 
 
 def sample(
-    model: str, prompts: Sequence[str], recipe: str, seeds: str, settings: Sequence[str], out: str, *, as_json: bool
+    model: str,
+    prompts: Sequence[str],
+    file: str,
+    recipe: str,
+    seeds: str,
+    settings: Sequence[str],
+    out: str,
+    *,
+    as_json: bool,
 ) -> None:
     """Sample a model: a recipe's own weights, or a folder that `train` made.
 
@@ -72,13 +80,25 @@ def sample(
     module = _part(name, "sample", "", "_sample")
     if module is None:
         raise ValueError(f"sample: recipe {name!r} has nothing to sample by itself")
+    if file:
+        prompts = (*prompts, *_lines(Path(file)))
     if not prompts:
-        raise ValueError('sample: no prompts; give some, such as "red apple, noto style"')
+        raise ValueError('sample: no prompts; give some, such as --prompt "red apple, noto style"')
     config = override(module.SAMPLE, settings)
     folder = Path(out or f"runs/samples/{name}")
     paths = module.sample(weights, tuple(prompts), parse_seeds(seeds), folder, config)
     made = [Path(path).as_posix() for path in paths]
     print(json.dumps(made) if as_json else "\n".join(made))
+
+
+def _lines(path: Path) -> list[str]:
+    """The prompts of a file, one a line, blank lines left out."""
+    if not path.is_file():
+        raise ValueError(f"--prompts {path}: no such file; give a text file with one prompt a line")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    if not any(lines):
+        raise ValueError(f"--prompts {path}: holds no prompts; write one a line")
+    return [line for line in lines if line]
 
 
 def _part(name: str, attribute: str, *parts: str) -> ModuleType | None:
