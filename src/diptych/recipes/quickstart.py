@@ -45,6 +45,7 @@ class Quickstart:
         steps: steps of the baseline (Heun: two evaluations each but for the last).
         fast: evaluations the other arms get, within one.
         guidance: classifier-free guidance strength.
+        shift: of the grid towards the prior, where this model's pictures are decided.
         batch: units a call.
         weights: folder with autoencoder/ and dit/; empty = the shipped ones.
     """
@@ -53,7 +54,8 @@ class Quickstart:
     seeds: tuple[int, ...] = (0,)
     steps: int = 20
     fast: int = 8
-    guidance: float = 3.0
+    guidance: float = 2.0
+    shift: float = 4.0
     batch: int = 12
     weights: str = ""
 
@@ -109,7 +111,7 @@ class Pictures:
 
 def study(config: Quickstart) -> Comparison:
     """The comparison: one baseline, four arms at a fifth of its cost."""
-    captions = held_out(config.prompts)
+    captions, pool = held_out(config.prompts), tuple(held_out().values())
     slow = 2 * config.steps - 1
     guide = ClassifierFree(config.guidance)
     heun_steps = config.fast // 2 + 1
@@ -138,7 +140,7 @@ def study(config: Quickstart) -> Comparison:
             for name, label, about, sampler, steps, guidance in rows
         ),
         metrics=(
-            retrieval(captions, margin=0.05),
+            retrieval(captions, pool, margin=0.05),
             feature_distance(margin=MARGINS["feature_distance"]),
             psnr(margin=MARGINS["psnr"]),
             ssim(margin=MARGINS["ssim"]),
@@ -162,7 +164,7 @@ def sampled(
         kind="flow",
         process=Gaussian(),
         sampler=sampler,
-        grid=tuple(uniform_grid(steps).tolist()),
+        grid=tuple(uniform_grid(steps, config.shift).tolist()),
         shape=LATENT,
         decode=Pictures(folder / "autoencoder"),
         condition=Captioned(tuple(captions.items())),
@@ -185,8 +187,8 @@ def weights(folder: str) -> Path:
     return path
 
 
-def held_out(count: int) -> dict[str, str]:
-    """item -> caption of `count` test pairs, in an order fixed by hash.
+def held_out(count: int = 0) -> dict[str, str]:
+    """item -> caption of `count` test pairs (0 = all), in an order fixed by hash.
 
     Raises:
         ValueError: more prompts than there are.
@@ -196,10 +198,10 @@ def held_out(count: int) -> dict[str, str]:
 
     pictures = emoji.load()
     tests = items.items(pictures, split(pictures)["test"])
-    if not 1 <= count <= len(tests):
+    if not 0 <= count <= len(tests):
         raise ValueError(f"prompts: {count} is not in 1..{len(tests)}, the number of held-out prompts")
     ordered = sorted(tests, key=lambda item: hashlib.blake2b(item.id.encode()).digest())
-    return {item.id: item.caption for item in ordered[:count]}
+    return {item.id: item.caption for item in ordered[: count or len(tests)]}
 
 
 @lru_cache(maxsize=4)

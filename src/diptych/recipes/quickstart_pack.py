@@ -12,7 +12,7 @@ from diptych.config import to_json
 from diptych.files import write_bytes, write_json
 from diptych.models.hub import load_model, save_model
 from diptych.recipes.quickstart import held_out
-from diptych.recipes.quickstart_sample import sample
+from diptych.recipes.quickstart_sample import SAMPLE, sample
 from diptych.recipes.quickstart_train import QuickstartTraining
 
 SHOWN = 12
@@ -71,7 +71,13 @@ def pack(config: QuickstartTraining, out: Path) -> Path:
     captions = list(held_out(SHOWN).values())
     sample(packed, captions, (0, 1, 2, 3), packed / "samples.png")
     notes = (out / "notes.md").read_text().rstrip() if (out / "notes.md").exists() else ""
-    words = {"shown": SHOWN, "prompts": "; ".join(captions), "guidance": 3.0, "tokens": config.dit.text_tokens, "notes": notes}
+    words = {
+        "shown": SHOWN,
+        "prompts": "; ".join(captions),
+        "guidance": SAMPLE.guidance,
+        "tokens": config.dit.text_tokens,
+        "notes": notes,
+    }
     write_bytes(packed / "card.md", CARD.format(**facts, **words).replace("\n\n* **Limits", "\n* **Limits").encode())
     write_json(packed / "config.json", {"recipe": "quickstart", "size": "full", "config": to_json(config)})
     return packed

@@ -27,13 +27,15 @@ class QuickstartSample:
         sampler: the rule.
         steps: of the rule.
         guidance: classifier-free guidance strength; 1 = conditional only.
+        shift: of the grid towards the prior.
         batch: pictures at once.
         scale: pixels of the grid per pixel of a picture.
     """
 
     sampler: Rule = "heun"
     steps: int = 20
-    guidance: float = 3.0
+    guidance: float = 2.0
+    shift: float = 4.0
     batch: int = 16
     scale: int = 2
 
@@ -67,7 +69,7 @@ def sample(
     if not all(prompts) or len(set(prompts)) < len(prompts):
         raise ValueError("prompts: one is empty or there twice; give different, non-empty prompts")
     captions = {prompt: prompt for prompt in prompts}
-    options = Quickstart(weights=str(weights or ""))
+    options = Quickstart(weights=str(weights or ""), shift=config.shift)
     arm = sampled(options, captions, SAMPLERS[config.sampler](), config.steps, ClassifierFree(config.guidance))
     units = [Unit(prompt, seed) for prompt in prompts for seed in seeds]
     parts = [arm(units[start : start + config.batch]) for start in range(0, len(units), config.batch)]

@@ -50,7 +50,8 @@ class QuickstartTraining:
         dit: shape of the transformer.
         train_autoencoder: its run; one row is one picture.
         train_dit: its run.
-        density: training times.
+        density: training times, leaning to the prior: below t = 0.85 a noisy latent of 1,024 numbers already tells which of
+            the pictures it came from, so only later times teach what the words mean.
         drop: share of captions replaced by the null text.
         pictures: use this many training pictures only; 0 = all.
     """
@@ -71,9 +72,9 @@ class QuickstartTraining:
     )
     train_dit: TrainConfig = TrainConfig(
         name="quickstart/dit",
-        images=192_000,
+        images=208_000,
         batch=32,
-        lr=6e-4,
+        lr=8e-4,
         warmup_images=12_800,
         decay="linear_tail",
         tail=0.4,
@@ -83,7 +84,7 @@ class QuickstartTraining:
         save_every_images=12_800,
         validate_every_images=51_200,
     )
-    density: LogitNormal = LogitNormal(0.0, 1.0)
+    density: LogitNormal = LogitNormal(1.5, 1.0)
     drop: float = 0.1
     pictures: int = 0
 
@@ -179,7 +180,7 @@ def train_dit(config: QuickstartTraining, out: Path, device: str | None = None, 
                 Gaussian(),
                 Heun(),
                 parameterize(net, "flow", Gaussian()),
-                uniform_grid(16),
+                uniform_grid(16, 4.0),
                 (config.dit.in_channels, config.dit.size, config.dit.size),
                 noise,
                 cond={"text": text.to(device), "text_mask": mask.to(device)},
@@ -231,8 +232,10 @@ class Captions:
             self.states += [row[keep].half() for row, keep in zip(states, mask, strict=True)]
 
     def attach(self, batch: dict[str, Tensor], keys: Tensor) -> dict[str, Tensor]:
-        """Add a wording's states to each row, chosen by the row's own random number."""
-        chosen = [self.wordings[row][key % len(self.wordings[row])] for row, key in zip(batch["row"].tolist(), keys.tolist())]
+        """Add a wording's states to each row, chosen by the row's own random number: the canonical one half of the time."""
+        rows, keys_ = batch["row"].tolist(), keys.tolist()
+        places = [0 if key & 1 else (key >> 1) % len(self.wordings[row]) for row, key in zip(rows, keys_, strict=True)]
+        chosen = [self.wordings[row][place] for row, place in zip(rows, places, strict=True)]
         texts = [self.states[i] for i in chosen]
         text = nn.utils.rnn.pad_sequence(texts, batch_first=True)
         mask = torch.arange(text.shape[1]) < torch.tensor([len(states) for states in texts])[:, None]
