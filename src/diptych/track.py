@@ -10,10 +10,11 @@ import hashlib
 import importlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+
+from diptych.files import write_lines
 
 
 class Tracker(Protocol):
@@ -63,9 +64,7 @@ def truncate(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [line for line in read(path) if line["images"] <= step]
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="ascii")
-    os.replace(part, path)
+    write_lines(path, kept)
 
 
 class _TensorBoard:

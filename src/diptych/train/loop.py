@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import math
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +22,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from diptych import track
+from diptych import files, track
 from diptych.train import checkpoint, optim, parallel
 from diptych.train.ema import Ema
 from diptych.train.interrupt import Stopped, signals
@@ -170,7 +168,7 @@ class _Run:
         if self.here.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             settings = dataclasses.asdict(self.config)
-            _write(self.folder / "config.json", json.dumps(settings, indent=1))
+            files.write_json(self.folder / "config.json", settings)
             self.trackers = [track.Jsonl(self.folder / "log.jsonl", self.images)]
             for kind in trackers:
                 self.trackers.append(track.open_tracker(kind, self.config.name, self.folder, settings, self.images))
@@ -341,9 +339,3 @@ class _Run:
 def _key(seed: int, position: int) -> int:
     """63 bits out of (seed, position)."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest(), "big") >> 1
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text + "\n", encoding="ascii")
-    os.replace(part, path)
