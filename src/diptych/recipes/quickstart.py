@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -40,7 +41,8 @@ class Quickstart:
     """Options of the quickstart comparison.
 
     Args:
-        prompts: number of held-out prompts.
+        prompts: number of prompts.
+        split: "test" judges; "judge", pairs the generator has not seen either, is for choosing margins and settings beforehand.
         seeds: sampling seeds.
         steps: steps of the baseline (Heun: two evaluations each but for the last).
         fast: evaluations the other arms get, within one.
@@ -51,6 +53,7 @@ class Quickstart:
     """
 
     prompts: int = 24
+    split: Literal["test", "judge"] = "test"
     seeds: tuple[int, ...] = (0,)
     steps: int = 20
     fast: int = 8
@@ -111,7 +114,7 @@ class Pictures:
 
 def study(config: Quickstart) -> Comparison:
     """The comparison: one baseline, four arms at a fifth of its cost."""
-    captions, pool = held_out(config.prompts), tuple(held_out().values())
+    captions, pool = held_out(config.prompts, config.split), tuple(held_out().values())
     slow = 2 * config.steps - 1
     guide = ClassifierFree(config.guidance)
     heun_steps = config.fast // 2 + 1
@@ -187,8 +190,8 @@ def weights(folder: str) -> Path:
     return path
 
 
-def held_out(count: int = 0) -> dict[str, str]:
-    """item -> caption of `count` test pairs (0 = all), in an order fixed by hash.
+def held_out(count: int = 0, part: str = "test") -> dict[str, str]:
+    """item -> caption of `count` pairs of a split (0 = all), in an order fixed by hash.
 
     Raises:
         ValueError: more prompts than there are.
@@ -197,7 +200,7 @@ def held_out(count: int = 0) -> dict[str, str]:
     from diptych.data.images import split
 
     pictures = emoji.load()
-    tests = items.items(pictures, split(pictures)["test"])
+    tests = items.items(pictures, split(pictures)[part])
     if not 0 <= count <= len(tests):
         raise ValueError(f"prompts: {count} is not in 1..{len(tests)}, the number of held-out prompts")
     ordered = sorted(tests, key=lambda item: hashlib.blake2b(item.id.encode()).digest())
