@@ -78,16 +78,13 @@ class Stage(nn.Module):
 
 
 class Judge(nn.Module):
-    """Image tower: 2x2 pixels become channels, then stages at half the resolution each; a linear map of all their means.
-
-    The early stages' means tell drawing styles apart, the last one's what is drawn.
-    """
+    """Image tower: 2x2 pixels become channels, then stages at half the resolution each; a linear map of the last one's mean."""
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
         self.config = config
         self.stages = nn.ModuleList(Stage(a, b) for a, b in zip((12, *config.widths), config.widths))
-        self.head = nn.Linear(sum(config.widths), config.dim)
+        self.head = nn.Linear(config.widths[-1], config.dim)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
 
     def maps(self, x_BCHW: Tensor) -> list[Tensor]:
@@ -100,7 +97,7 @@ class Judge(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Unit vectors (B, D) of pictures in [-1, 1]; their dot product with a sentence embedding is the score."""
-        return F.normalize(self.head(self.means(x_BCHW)), dim=-1)
+        return F.normalize(self.head(self.maps(x_BCHW)[-1].mean(dim=(2, 3))), dim=-1)
 
     def means(self, x_BCHW: Tensor) -> Tensor:
         """Feature maps averaged over positions, of all stages in turn: (B, sum of widths)."""

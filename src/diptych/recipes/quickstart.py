@@ -32,8 +32,12 @@ from diptych.study import Arm, Comparison, Unit
 
 ASSETS = Path(__file__).parent.parent / "assets" / "quickstart"
 LATENT = (16, 8, 8)
-MARGINS = {"feature_distance": 0.1, "psnr": 18.0, "ssim": 0.7}
-"""Drift that still counts as the same picture: half the distance between two seeds of one prompt, found on training prompts."""
+MARGINS = {"feature_distance": 0.12, "psnr": 19.0, "ssim": 0.735}
+"""Drift that still counts as the same picture: half the distance between two seeds of one prompt.
+
+Set before any test prompt was drawn, on 48 prompts of the "judge" split under guidance 2: feature distance 0.243; PSNR 13.0 dB, and
+half the distance is 6 dB more; SSIM 0.471, half of what is missing to 1.
+"""
 
 
 @dataclass(frozen=True)
