@@ -35,8 +35,8 @@ LATENT = (16, 8, 8)
 MARGINS = {"feature_distance": 0.12, "psnr": 19.0, "ssim": 0.735}
 """Drift that still counts as the same picture: half the distance between two seeds of one prompt.
 
-Set before any test prompt was drawn, on 48 prompts of the "judge" split under guidance 2: feature distance 0.243; PSNR 13.0 dB, and
-half the distance is 6 dB more; SSIM 0.471, half of what is missing to 1.
+Set before any test prompt was drawn, on 48 prompts of the "judge" split under guidance 2: feature distance 0.243; PSNR 13.0 dB,
+and half the distance is 6 dB more; SSIM 0.471, half of what is missing to 1.
 """
 
 
