@@ -99,10 +99,6 @@ class Judge(nn.Module):
         """Unit vectors (B, D) of pictures in [-1, 1]; their dot product with a sentence embedding is the score."""
         return F.normalize(self.head(self.maps(x_BCHW)[-1].mean(dim=(2, 3))), dim=-1)
 
-    def means(self, x_BCHW: Tensor) -> Tensor:
-        """Feature maps averaged over positions, of all stages in turn: (B, sum of widths)."""
-        return torch.cat([stage_BCHW.mean(dim=(2, 3)) for stage_BCHW in self.maps(x_BCHW)], dim=1)
-
 
 def to_input(pictures: np.ndarray, size: int) -> Tensor:
     """Pictures (N, H, W, 3) uint8 as a tower sees them: (N, 3, size, size) in [-1, 1], resized with antialiasing."""

@@ -39,7 +39,6 @@ class JudgeTraining:
         drawn: captions of all training pictures drawn into every batch as negatives, beside those of the batch itself and
             the same names in other styles.
         strength: of the augmentation, 1 = as described in `augment`; 0 = none.
-        mix: how much two pictures are laid over each other at the most, in [0, 0.5]; their captions share the loss.
         candidates: captions each picture chooses among when the judge is measured.
         limit: use only so many pictures, for training and for measuring alike; None = all.
     """
@@ -60,7 +59,6 @@ class JudgeTraining:
     share: int = 2
     drawn: int = 1024
     strength: float = 1.0
-    mix: float = 0.5
     candidates: int = 100
     limit: int | None = None
 
@@ -149,14 +147,12 @@ class Contrastive:
         same_name: captions that share a caption's name, (M, most) padded with the caption itself.
         drawn: further captions a batch.
         strength: of the augmentation.
-        mix: largest share of the other picture (mixup, Zhang et al. 2018); half of the batch is left as it is.
     """
 
     sentences: Tensor
     same_name: Tensor
     drawn: int
     strength: float
-    mix: float
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
         network = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
@@ -167,12 +163,8 @@ class Contrastive:
         sentences, same_name = self.sentences.to(own_B.device), self.same_name.to(own_B.device)
         further = torch.randperm(len(sentences), generator=generator, device=own_B.device)[: self.drawn]
         candidates = torch.unique(torch.cat([same_name[own_B].flatten(), further]))
-        share_B = (torch.rand(len(own_B), generator=generator, device=own_B.device) * 2 - 1).clamp(min=0) * self.mix
-        x_BCHW = torch.lerp(x_BCHW, x_BCHW.roll(1, 0), share_B[:, None, None, None])
         scores_BK = model(x_BCHW) @ sentences[candidates].T * network.log_scale.exp().clamp(max=LARGEST_SCALE)
-        target_B = torch.searchsorted(candidates, own_B)
-        first, second = (F.cross_entropy(scores_BK, t, reduction="none") for t in (target_B, target_B.roll(1)))
-        return torch.lerp(first, second, share_B)
+        return F.cross_entropy(scores_BK, torch.searchsorted(candidates, own_B), reduction="none")
 
 
 def objective(pictures: Pictures, config: JudgeTraining, encoder: TextEncoder) -> tuple[Contrastive, Tensor]:
@@ -187,7 +179,7 @@ def objective(pictures: Pictures, config: JudgeTraining, encoder: TextEncoder) -
     same = [sorted(by_name[name_of[text]]) for text in distinct]
     padded = torch.tensor([group + [i] * (most - len(group)) for i, group in enumerate(same)])
     rows = torch.tensor([place[text] for text in pictures.captions])
-    return Contrastive(encoder.embed(distinct), padded, config.drawn, config.strength, config.mix), rows
+    return Contrastive(encoder.embed(distinct), padded, config.drawn, config.strength), rows
 
 
 def measure(folder: Path, embedded: images.ImageSet, candidates: int = 100, limit: int | None = None) -> dict[str, list[float]]:
