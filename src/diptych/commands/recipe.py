@@ -133,7 +133,8 @@ def recipe_module(name: str, part: str = "") -> ModuleType:
 
 
 def default_size(configs: Mapping[str, Any]) -> str:
-    return "core" if "core" in configs else next(iter(configs))
+    """core; where there is none (trainings), full."""
+    return next((size for size in ("core", "full") if size in configs), next(iter(configs)))
 
 
 def sized(configs: Mapping[str, Any], recipe: str, size: str, given: Any = None) -> Any:

@@ -8,4 +8,5 @@ These two lie in the module, or beside it in RECIPE_train.py and RECIPE_sample.p
 
 RECIPES = {
     "quickstart": "diptych.recipes.quickstart",
+    "judge": "diptych.recipes.judge",
 }
