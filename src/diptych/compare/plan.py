@@ -80,7 +80,8 @@ def plan(comparison: Comparison, out: Path) -> Plan:
     extra = other_seed_units(comparison) if drift else ()
     jobs = tuple(_job(arm, comparison.units, out, extra if arm is baseline else ()) for arm in ordered)
     other = max(baseline.batch // 2, 1) if baseline.batch > 1 else 2
-    again = replace(baseline, name=f"{baseline.name} again", batch=other)
+    label = f"{baseline.label or baseline.name} again (A/A)"
+    again = replace(baseline, name=f"{baseline.name} again", label=label, batch=other)
     quarter = tuple(unit for unit in _declared(baseline, comparison.units) if unit.item in set(_quarter(comparison.items)))
     metric_keys = {metric.name: fingerprint(replace(metric, margin=None, about="", label="")) for metric in comparison.metrics}
     return Plan(
