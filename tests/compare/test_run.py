@@ -237,3 +237,15 @@ def test_ranks_share_the_batches(tmp_path):
     assert 0.3 < alone / len(lines) < 0.7
     assert len(lines) == len(set(lines)) + 20
     assert Unit("i0") in store.units_in(out / "samples" / store.read_json(out / "run.json")["arms"][0]["key"])
+
+
+def test_rows_measured_on_the_way_are_the_rows_of_the_end(tmp_path, capsys):
+    made = study(tmp_path)
+    shown = run(made, tmp_path / "shown", progress=True)
+    quiet = run(made, tmp_path / "quiet", progress=False)
+    first, second = (store.read_json(page.parent / "report.json") for page in (shown, quiet))
+    assert first["cells"] == second["cells"]
+    key = store.read_json(tmp_path / "shown" / "run.json")["arms"][0]["key"]
+    units, _ = store.read_rows(tmp_path / "shown", key, "value")
+    assert set(units) == set(made.units)
+    assert "2 arms, 46 samples, 0 of them on disk already" in capsys.readouterr().err

@@ -80,6 +80,21 @@ def measure(planned: Plan, show: Progress) -> Tables:
     return Tables(arms, again, other, sets)
 
 
+def running(planned: Plan, job: Job, samples: Samples) -> dict[Unit, float]:
+    """Column 0 of the primary metric's rows of a fresh batch, kept on disk for `measure`; empty where a batch has none.
+
+    Only rows per unit that need nothing but the samples can be had before the run is over.
+    """
+    metric = next(one for one in planned.comparison.metrics if one.name == planned.comparison.primary)
+    units = [unit for unit in samples.units if unit in set(job.units)]
+    if metric.level != "unit" or metric.against != "none" or metric.items is not None or not units:
+        return {}
+    samples = samples.take(units)
+    rows = _valid(metric, samples, metric.rows(samples, None))
+    store.write_part(_folder(planned, job.key, metric, ""), Samples(samples.units, {"rows": rows}))
+    return dict(zip(samples.units, rows[:, 0].tolist(), strict=True))
+
+
 def _folder(planned: Plan, arm_key: str, metric: Metric, against: str) -> Path:
     """Rows lie under the metric's key; rows held against other samples, below those samples' key too."""
     return store.rows_folder(planned.out, arm_key, metric.name, planned.metric_keys[metric.name], against)

@@ -113,9 +113,8 @@ def _quarter(items: Sequence[str]) -> tuple[str, ...]:
 
 def other_seed_units(comparison: Comparison) -> tuple[Unit, ...]:
     """Units to sample besides, so that a quarter of the items have a second seed; none if they have one already."""
-    if len(comparison.seeds) > 1:
-        return ()
-    return tuple(Unit(item, comparison.seeds[0] + OTHER_SEED) for item in _quarter(comparison.items))
+    first, *more = comparison.seeds
+    return () if more else tuple(Unit(item, first + OTHER_SEED) for item in _quarter(comparison.items))
 
 
 def other_seed_pairs(comparison: Comparison) -> list[tuple[Unit, Unit]]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table as Grid
 
 from diptych.compare.plan import Job, Plan
-from diptych.study import Samples
+from diptych.study import Samples, Unit
+
+FEWEST = 8
+"""Pairs before a running difference is shown."""
 
 
 class Progress:
-    """Units done, evaluations a second and time left of every arm.
+    """Units done, evaluations a second, time left and the running difference of every arm.
 
     Args:
         planned: what will be done.
@@ -28,6 +33,7 @@ class Progress:
         self.done = {job.arm.name: 0 for job in self.jobs}
         self.spent = {job.arm.name: 0.0 for job in self.jobs}
         self.evaluations = {job.arm.name: 0.0 for job in self.jobs}
+        self.values: dict[str, dict[Unit, float]] = {job.arm.name: {} for job in self.jobs}
         self.begun = self.last = time.monotonic()
         console = Console(stderr=True)
         self.live = Live(console=console, refresh_per_second=4, transient=False) if shown and console.is_terminal else None
@@ -45,9 +51,10 @@ class Progress:
             self.live.update(self._grid())
             self.live.__exit__(kind, error, trace)
 
-    def advance(self, job: Job, samples: Samples) -> None:
-        """Count a batch that has been written."""
+    def advance(self, job: Job, samples: Samples, values: Mapping[Unit, float]) -> None:
+        """Count a batch that has been written, with the primary metric's value of each unit where it is known already."""
         name = job.arm.name
+        self.values[name].update(values)
         self.done[name] += len(samples)
         self.spent[name] += float(samples.trace["seconds"].sum())
         if "evaluations" in samples.trace:
@@ -67,6 +74,15 @@ class Progress:
             elif not line.startswith("measuring"):
                 print(line, file=sys.stderr, flush=True)
 
+    def _delta(self, job: Job) -> str:
+        """The paired difference so far; the verdict rests on a better interval over all units."""
+        base, mine = self.values[self.jobs[0].arm.name], self.values[job.arm.name]
+        differences = np.array([value - base[unit] for unit, value in mine.items() if unit in base])
+        if job is self.jobs[0] or len(differences) < FEWEST:
+            return ""
+        half = 1.96 * differences.std(ddof=1) / len(differences) ** 0.5
+        return f"{differences.mean():+.3f} +- {half:.3f} so far"
+
     def _left(self) -> str:
         seconds = 0.0
         for job in self.jobs:
@@ -77,13 +93,13 @@ class Progress:
         return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
 
     def _grid(self) -> Grid:
-        grid = Grid.grid(padding=(0, 2))
+        grid = Grid.grid(padding=(0, 1))
         for job in self.jobs:
             name, spent = job.arm.name, self.spent[job.arm.name]
             done, pending = self.done[name], len(job.pending)
             share = done / pending if pending else 1.0
-            bar = "#" * round(20 * share) + "." * (20 - round(20 * share))
-            speed = f"{self.evaluations[name] / spent:.0f} evals/s" if spent and self.evaluations[name] else ""
-            left = f"{spent / done * (pending - done):.0f} s left" if done and done < pending else ""
-            grid.add_row(job.arm.label or name, bar, f"{done}/{pending}", speed, left)
+            bar = "#" * round(8 * share) + "." * (8 - round(8 * share))
+            speed = f"{self.evaluations[name] / spent:.0f}/s" if spent and self.evaluations[name] else ""
+            left = f"{spent / done * (pending - done):.0f} s" if done and done < pending else ""
+            grid.add_row(job.arm.label or name, bar, f"{done}/{pending}", speed, left, self._delta(job))
         return grid

@@ -20,7 +20,7 @@ import numpy as np
 
 from diptych import __version__
 from diptych.compare import store
-from diptych.compare.measure import measure
+from diptych.compare.measure import measure, running
 from diptych.compare.plan import Job, Plan, plan
 from diptych.compare.progress import Progress
 from diptych.compare.verdict import judge
@@ -93,7 +93,7 @@ def _sample(planned: Plan, rank: int, world: int, show: Progress) -> None:
                 if (start + first) // job.arm.batch % world == rank:
                     samples = produce(job, units)
                     store.write_part(planned.out / "samples" / job.key, samples)
-                    show.advance(job, samples)
+                    show.advance(job, samples, running(planned, job, samples) if show.shown else {})
 
 
 def produce(job: Job, units: Sequence[Unit]) -> Samples:
