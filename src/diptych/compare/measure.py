@@ -10,7 +10,6 @@ import numpy as np
 
 from diptych.compare import store
 from diptych.compare.plan import Job, Plan, other_seed_pairs
-from diptych.compare.progress import Progress
 from diptych.config import fingerprint
 from diptych.study import Metric, Samples, Unit
 
@@ -50,7 +49,7 @@ class Tables:
     reference: dict[str, Table]
 
 
-def measure(planned: Plan, show: Progress) -> Tables:
+def measure(planned: Plan) -> Tables:
     """Compute every row that is not on disk and return all of them."""
     comparison, out = planned.comparison, planned.out
     samples = {job.key: _read(out, job) for job in planned.jobs}
@@ -67,7 +66,6 @@ def measure(planned: Plan, show: Progress) -> Tables:
             held = {"baseline": samples[partner.key], "truth": truth}.get(metric.against)
             against = {"baseline": partner.key, "truth": planned.truth_key}.get(metric.against, "")
             folder = _folder(planned, job.key, metric, against)
-            show.say(f"measuring {metric.name} of {job.arm.name}")
             units, rows = _rows(metric, samples[job.key].take(units), held, folder)
             tables[metric.name].append(Table(units, rows, job.arm.replica))
     again = _again(planned, arms, samples, truth)

@@ -34,7 +34,7 @@ class Progress:
         self.spent = {job.arm.name: 0.0 for job in self.jobs}
         self.evaluations = {job.arm.name: 0.0 for job in self.jobs}
         self.values: dict[str, dict[Unit, float]] = {job.arm.name: {} for job in self.jobs}
-        self.begun = self.last = time.monotonic()
+        self.last = time.monotonic()
         console = Console(stderr=True)
         self.live = Live(console=console, refresh_per_second=4, transient=False) if shown and console.is_terminal else None
 
@@ -68,11 +68,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """One plain line, or nothing when progress is off."""
-        if self.shown and not (self.live and self.live.is_started and line.startswith("measuring")):
-            if self.live and self.live.is_started:
-                self.live.console.print(line, highlight=False)
-            elif not line.startswith("measuring"):
-                print(line, file=sys.stderr, flush=True)
+        if self.shown:
+            print(line, file=sys.stderr, flush=True)
 
     def _delta(self, job: Job) -> str:
         """The paired difference so far; the verdict rests on a better interval over all units."""

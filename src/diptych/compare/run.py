@@ -66,7 +66,7 @@ def run(
                     _sample(planned, 0, 1, show)
                 for job in (*planned.jobs, planned.again):
                     store.compact(out / "samples" / job.key)
-                tables = measure(planned, show)
+                tables = measure(planned)
             report = {**record, **judge(planned, tables), "status": "success"}
         except BaseException as error:
             if rank == 0:
