@@ -36,7 +36,7 @@ class SpectralGrid:
         periodic: one answer for all axes, or one an axis.
         window: what hides the ends of axes that are not periodic: "hann", "tukey", or "dct" for their even extension.
         detrend: taken off before the window: "mean", or "plane" for the slopes along its axes as well. "dct" takes nothing off.
-        dealiased: `k_max` by the 2/3 rule, N // 3, instead of the Nyquist wavenumber.
+        dealiased: `k_max` by the 2/3 rule, (N - 1) // 3, instead of the Nyquist wavenumber.
         by: what shells measure: |k|; "scaled", where every axis reaches as far as the longest (ellipses in k, for anisotropic
             axes); "y" or "x", the wavenumber along one axis alone, averaged over the other.
         width: of a shell, in the smallest fundamental wavenumber, >= 1.
@@ -180,7 +180,7 @@ class SpectralGrid:
     @cached_property
     def k_max(self) -> int:
         """The last shell that every axis resolves: its Nyquist wavenumber, or by the 2/3 rule."""
-        waves = [n // 3 if self.dealiased else n / 2 for n in self.shape]
+        waves = [(n - 1) // 3 if self.dealiased else n / 2 for n in self.shape]
         return math.floor(min(scale * m for scale, m in zip(self._scales, waves) if scale) + TIE)
 
     @cached_property
