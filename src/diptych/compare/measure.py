@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.compare import store
-from diptych.compare.plan import Job, Plan, other_seed_pairs
+from diptych.compare.plan import Job, Plan, other_seed_pairs, restricted
 from diptych.config import fingerprint
 from diptych.study import Metric, Samples, Unit
 
@@ -62,7 +62,7 @@ def measure(planned: Plan) -> Tables:
         for metric in comparison.metrics:
             if metric.against == "baseline" and job.arm.row_name == comparison.baseline:
                 continue
-            units = tuple(unit for unit in job.units if metric.items is None or unit.item in set(metric.items))
+            units = restricted(job.units, metric.items)
             if not units:  # the arm and the metric are declared for different items
                 continue
             held = {"baseline": samples[partner.key], "truth": truth}.get(metric.against)
@@ -86,7 +86,8 @@ def running(planned: Plan, job: Job, samples: Samples) -> dict[Unit, float]:
     Only rows per unit that need nothing but the samples can be had before the run is over.
     """
     metric = next(one for one in planned.comparison.metrics if one.name == planned.comparison.primary)
-    units = [unit for unit in samples.units if unit in set(job.units)]
+    mine = set(job.units)
+    units = [unit for unit in samples.units if unit in mine]
     if metric.level != "unit" or metric.against != "none" or metric.items is not None or not units:
         return {}
     samples = samples.take(units)
@@ -173,7 +174,7 @@ def _again(
     mine, base = _read(planned.out, again), samples[first.key]
     found: dict[str, tuple[Table | None, Table]] = {}
     for metric in planned.comparison.metrics:
-        units = tuple(unit for unit in again.units if metric.items is None or unit.item in set(metric.items))
+        units = restricted(again.units, metric.items)
         if not units:
             continue
         held = {"baseline": base, "truth": truth}.get(metric.against)
@@ -191,10 +192,12 @@ def _again(
 def _other_seed(planned: Plan, samples: dict[str, Samples]) -> dict[str, Table]:
     """Drift metrics between the baseline's samples of one item under two seeds."""
     job, found = planned.jobs[0], {}
-    pairs = [(a, b) for a, b in other_seed_pairs(planned.comparison) if a in set(job.units)]
+    mine = set(job.units)
+    pairs = [(a, b) for a, b in other_seed_pairs(planned.comparison) if a in mine]
     base = samples[job.key]
     for metric in planned.comparison.metrics:
-        wanted = [(a, b) for a, b in pairs if metric.items is None or a.item in set(metric.items)]
+        allowed = None if metric.items is None else set(metric.items)
+        wanted = [(a, b) for a, b in pairs if allowed is None or a.item in allowed]
         if metric.against != "baseline" or not wanted or metric.level == "item":
             continue
         left = base.take([a for a, _ in wanted])

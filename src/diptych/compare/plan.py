@@ -82,7 +82,8 @@ def plan(comparison: Comparison, out: Path) -> Plan:
     other = max(baseline.batch // 2, 1) if baseline.batch > 1 else 2
     label = f"{baseline.label or baseline.name} again (A/A)"
     again = replace(baseline, name=f"{baseline.name} again", label=label, batch=other)
-    quarter = tuple(unit for unit in _declared(baseline, comparison.units) if unit.item in set(_quarter(comparison.items)))
+    some = set(_quarter(comparison.items))
+    quarter = tuple(unit for unit in _declared(baseline, comparison.units) if unit.item in some)
     metric_keys = {metric.name: fingerprint(replace(metric, margin=None, about="", label="")) for metric in comparison.metrics}
     return Plan(
         comparison,
@@ -104,7 +105,13 @@ def _job(arm: Arm, units: Sequence[Unit], out: Path, extra: tuple[Unit, ...]) ->
 
 
 def _declared(arm: Arm, units: Sequence[Unit]) -> tuple[Unit, ...]:
-    return tuple(unit for unit in units if arm.items is None or unit.item in set(arm.items))
+    return restricted(units, arm.items)
+
+
+def restricted(units: Sequence[Unit], items: Sequence[str] | None) -> tuple[Unit, ...]:
+    """The units of some items; None = all."""
+    allowed = None if items is None else set(items)
+    return tuple(unit for unit in units if allowed is None or unit.item in allowed)
 
 
 def _quarter(items: Sequence[str]) -> tuple[str, ...]:
@@ -142,11 +149,14 @@ def check(comparison: Comparison) -> None:
             raise ValueError(f"{what}s: {doubled!r} is there twice; each {what} must be unique")
     _known("baseline", comparison.baseline, [arm.row_name for arm in comparison.arms])
     _known("primary", comparison.primary, [metric.name for metric in comparison.metrics])
-    for owner in (*comparison.arms, *comparison.metrics):
-        for item in owner.items or ():
-            _known(f"{owner.name}.items", item, comparison.items)
-    for item in comparison.clusters:
-        _known("clusters", item, comparison.items)
+    every = set(comparison.items)
+    for owner, items in (
+        *((f"{one.name}.items", one.items) for one in (*comparison.arms, *comparison.metrics)),
+        ("clusters", comparison.clusters),
+    ):
+        for item in items or ():
+            if item not in every:
+                _known(owner, item, comparison.items)
     for metric in comparison.metrics:
         _needs(metric, comparison)
     if comparison.claim == "recipe" and all(arm.replica is None for arm in comparison.arms):
