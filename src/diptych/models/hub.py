@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from diptych.config import from_json, suggest, to_json
 from diptych.models.autoencoder import Autoencoder, AutoencoderConfig
 from diptych.models.dit import DiT, DiTConfig
+from diptych.models.field_autoencoder import FieldAutoencoder, FieldAutoencoderConfig
+from diptych.models.field_unet import FieldUNet, FieldUNetConfig
 from diptych.models.i1 import I1
 from diptych.models.i1_config import I1Config
 from diptych.models.masked_lm import MaskedLM, MaskedLMConfig
@@ -28,6 +30,8 @@ from diptych.models.patch_conv import PatchConv, PatchConvConfig
 MODELS: dict[str, tuple[type[nn.Module], type]] = {
     "Autoencoder": (Autoencoder, AutoencoderConfig),
     "DiT": (DiT, DiTConfig),
+    "FieldAutoencoder": (FieldAutoencoder, FieldAutoencoderConfig),
+    "FieldUNet": (FieldUNet, FieldUNetConfig),
     "I1": (I1, I1Config),
     "MaskedLM": (MaskedLM, MaskedLMConfig),
     "PatchConv": (PatchConv, PatchConvConfig),
