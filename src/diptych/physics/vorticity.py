@@ -19,29 +19,32 @@ def _wraps(grid: SpectralGrid, purpose: str) -> None:
         raise ValueError(f"{purpose}: needs a periodic two-dimensional grid; this one is {grid.shape}, periodic {grid.wraps}")
 
 
-def _components(grid: SpectralGrid, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(k_y, k_x, k^2): the components are 0 at the Nyquist wavenumber, whose odd derivatives vanish; k^2 is 1 at the mean."""
-    out = []
-    for axis, (waves, k) in enumerate(zip(grid.modes, grid.components)):
-        odd = np.where(2 * np.abs(waves) == grid.shape[axis], 0.0, k)
-        out.append(torch.as_tensor(odd, dtype=like.dtype, device=like.device))
-    square = np.where(grid.magnitude > 0, grid.magnitude**2, 1.0)
-    return out[0], out[1], torch.as_tensor(square, dtype=like.dtype, device=like.device)
+def _components(grid: SpectralGrid, like: Tensor) -> tuple[Tensor, Tensor]:
+    """(k_y, k_x) as tensors; 0 at the Nyquist wavenumber, where the derivative of a real field is not defined."""
+    out = [np.where(2 * np.abs(waves) == n, 0.0, k) for waves, k, n in zip(grid.modes, grid.components, grid.shape)]
+    return torch.as_tensor(out[0]).to(like), torch.as_tensor(out[1]).to(like)
+
+
+def _inverse_square(grid: SpectralGrid, like: Tensor) -> Tensor:
+    """1 / k^2, and 0 at the mean and at the Nyquist wavenumbers."""
+    inside = [2 * np.abs(waves) < n for waves, n in zip(grid.modes, grid.shape)]
+    k2 = grid.magnitude**2 * (inside[0] & inside[1])
+    return torch.as_tensor(np.where(k2 > 0, 1.0 / np.where(k2 > 0, k2, 1.0), 0.0)).to(like)
 
 
 def velocity(w: Tensor, grid: SpectralGrid) -> tuple[Tensor, Tensor]:
     """Velocity (u along x, v along y) of vorticity, without a mean flow; w_hat / k^2 is psi_hat.
 
     Args:
-        w: (..., H, W); its mean has no velocity on a periodic plane and is left out.
+        w: (..., H, W); its mean has no velocity on a periodic plane and is left out, as are modes at the Nyquist wavenumber.
 
     Raises:
         ValueError: unknown spacing, or a grid that is not a periodic plane.
     """
     _wraps(grid, "velocity")
     c = coefficients(w, grid)
-    ky, kx, k2 = _components(grid, c.real)
-    psi = c / k2
+    ky, kx = _components(grid, c.real)
+    psi = c * _inverse_square(grid, c.real)
     return fields(1j * ky * psi, grid), fields(-1j * kx * psi, grid)
 
 
@@ -49,7 +52,7 @@ def curl(u: Tensor, v: Tensor, grid: SpectralGrid) -> Tensor:
     """Vorticity dv/dx - du/dy of a velocity field, (..., H, W)."""
     _wraps(grid, "curl")
     uc, vc = coefficients(u, grid), coefficients(v, grid)
-    ky, kx, _ = _components(grid, uc.real)
+    ky, kx = _components(grid, uc.real)
     return fields(1j * (kx * vc - ky * uc), grid)
 
 
@@ -57,7 +60,7 @@ def gradient(field: Tensor, grid: SpectralGrid) -> tuple[Tensor, Tensor]:
     """(d/dy, d/dx) of a periodic field by its series, (..., H, W) each."""
     _wraps(grid, "gradient")
     c = coefficients(field, grid)
-    ky, kx, _ = _components(grid, c.real)
+    ky, kx = _components(grid, c.real)
     return fields(1j * ky * c, grid), fields(1j * kx * c, grid)
 
 
@@ -67,23 +70,21 @@ def enstrophy_spectrum(w: Tensor, grid: SpectralGrid) -> Tensor:
 
 
 def energy_spectrum(w: Tensor, grid: SpectralGrid) -> Tensor:
-    """Kinetic energy of each shell, (..., shells): 1/2 sum |w_hat|^2 / k^2, which adds up to 1/2 mean(u^2 + v^2).
+    """Kinetic energy of each shell, (..., shells): 1/2 sum |w_hat|^2 / k^2, which adds up to 1/2 mean(u^2 + v^2) of `velocity`.
 
     Raises:
         ValueError: unknown spacing, or a grid that is not a periodic plane.
     """
     _wraps(grid, "energy spectrum")
     power = mode_power(coefficients(w, grid))
-    k2 = _components(grid, power)[2]
-    moving = torch.as_tensor(grid.magnitude > 0, device=w.device)
-    return 0.5 * shell_sum(power / k2 * moving, grid)
+    return 0.5 * shell_sum(power * _inverse_square(grid, power), grid)
 
 
 def enstrophy_flux(w: Tensor, grid: SpectralGrid) -> Tensor:
     """Enstrophy that advection carries past each shell towards smaller scales, (..., shells) [vorticity^2 / time].
 
     Pi(k) = sum over shells up to k of Re(conj(w_hat) (u . grad w)_hat), the product without aliases by the 3/2 rule; the last
-    shell's is zero because advection conserves enstrophy. Positive = to smaller scales. Pope 2000, section 6.6, for enstrophy.
+    shell's is zero because advection conserves enstrophy. Positive = to smaller scales. After Frisch 1995, section 2.4.
 
     Args:
         w: (..., H, W).
@@ -92,7 +93,8 @@ def enstrophy_flux(w: Tensor, grid: SpectralGrid) -> Tensor:
         ValueError: unknown spacing, or a grid that is not a periodic plane.
     """
     _wraps(grid, "enstrophy flux")
-    fine = SpectralGrid(tuple(2 * (3 * n // 4 + 1) for n in grid.shape), _finer(grid), grid.periodic)
+    shape = tuple(2 * (3 * n // 4 + 1) for n in grid.shape)
+    fine = SpectralGrid(shape, tuple(length / n for length, n in zip(grid.lengths, shape)))
     c = coefficients(w, grid)
     wide = fields(_padded(c, grid, fine), fine)
     u, v = velocity(wide, fine)
@@ -100,10 +102,6 @@ def enstrophy_flux(w: Tensor, grid: SpectralGrid) -> Tensor:
     carried = _cut(coefficients(u * dx + v * dy, fine), grid, fine)
     transfer = c.real * carried.real + c.imag * carried.imag
     return shell_sum(transfer, grid).cumsum(-1)
-
-
-def _finer(grid: SpectralGrid) -> tuple[float, ...]:
-    return tuple(length / (2 * (3 * n // 4 + 1)) for length, n in zip(grid.lengths, grid.shape))
 
 
 def _kept(grid: SpectralGrid) -> tuple[int, int, int]:

@@ -103,7 +103,7 @@ class LogSpectralLoss:
         losses = self.by_zone(prediction, truth)
         if self.clamp is not None:
             losses = losses.clamp(max=self.clamp)
-        return losses @ losses.new_tensor(self.weights)
+        return (losses * losses.new_tensor(self.weights)).sum(1)
 
 
 @lru_cache(maxsize=64)
