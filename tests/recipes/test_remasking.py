@@ -13,9 +13,11 @@ from diptych.models.hub import save_model
 from diptych.models.masked_lm import MaskedLM, MaskedLMConfig
 from diptych.recipes import remasking as recipe
 from diptych.recipes.remasking_arms import Cell, Decoded, drawn_alike, parsed, placed
+from diptych.recipes.remasking_decoders import rows
 from diptych.recipes.remasking_field import RESAMPLES, paired, verdict, weights
 from diptych.recipes.remasking_frontier import combined, frontier
 from diptych.recipes.remasking_log import REOPENED, decode_log, replay
+from diptych.recipes.remasking_probe import fault
 from diptych.samplers.adaptive import Bernoulli
 from diptych.samplers.fixed import Fixed
 from diptych.samplers.masked import Threshold
@@ -36,7 +38,7 @@ def weights_folder(tmp_path_factory):
 
 
 def arm(folder, rule, **options):
-    return Decoded((("sudoku4", folder / "sudoku4" / "0"),), rule, 16, **options)
+    return Decoded((("sudoku4-0", folder / "sudoku4" / "0"),), rule, 16, **options)
 
 
 def units(cell, count=3, seeds=1):
@@ -45,9 +47,11 @@ def units(cell, count=3, seeds=1):
 
 def test_items_say_their_cell():
     cell = Cell("latin6", 6, 0.8)
-    assert cell.item(7) == "latin6/B6/T0.8/0007"
+    assert cell.item(7) == "latin6-0/B6/T0.8/0007"
     assert parsed(cell.item(7, dev=True)) == (cell, 7, True)
-    with pytest.raises(ValueError, match="TASK/B8"):
+    other = cell._replace(replica=2)
+    assert other.checkpoint == "latin6-2" and parsed(other.item(0))[0] == other
+    with pytest.raises(ValueError, match="TASK-0/B8"):
         parsed("latin6/7")
 
 
@@ -171,9 +175,55 @@ def test_solutions_are_counted():
 
 def test_every_arm_is_declared_and_the_paper_cell_is_primary(weights_folder):
     made = recipe.study(replace(recipe.CONFIGS["tiny"], weights=str(weights_folder)))
-    assert made.primary == "accuracy sudoku4/B4/T0"
-    assert made.clusters["sudoku4/B4/T0.8/0001"] == made.clusters["sudoku4/B16/T0/0001"] == "sudoku4/1"
-    assert all("dev" not in item for arm in made.arms if arm.items for item in arm.items)
+    assert made.primary == "accuracy sudoku4-0/B4/T0"
+    assert made.clusters["sudoku4-0/B4/T0.8/0001"] == made.clusters["sudoku4-0/B16/T0/0001"] == "sudoku4/1"
+    tuned = {arm.name for arm in made.arms if any("dev" in item for item in arm.items or ())}
+    assert tuned == {row.name for row in rows() if row.where == "swept"}
+
+
+def test_cells_of_a_full_study():
+    config = replace(
+        recipe.CONFIGS["full"], tasks="latin6,text", prompts=4, drawn=2, dev=1, few=3, temperatures=(0.0, 0.8, 1.5)
+    )
+    cells = config.cells()
+    first = [cell for cell in cells if cell.checkpoint == "latin6-0"]
+    assert {cell.block for cell in first} == {2, 3, 4, 6, 9, 12, 18, 36}  # every divisor above 1
+    assert len(first) == 8 * 3
+    assert {(c.block, c.temperature) for c in cells if c.checkpoint == "latin6-2"} == {
+        (b, t) for b in (6, 12, 36) for t in (0.0, 0.8)
+    }
+    assert {cell.replica for cell in cells if cell.task == "text"} == {0}  # there is one model
+    asked = {row.name: set(config.items_of(row)) for row in rows()}
+    assert "latin6-0/B18/T1.5/0001" in asked["wino-0.7"] and "latin6-0/B18/T1.5/0002" not in asked["wino-0.7"]
+    assert "latin6-0/B18/T0/0003" in asked["klass"] and "latin6-0/B18/T0.8/0000" not in asked["klass"]
+    assert "latin6-2/B6/T0.8/0000" in asked["saber"] and "latin6-2/B6/T0.8/0000" not in asked["klass"]
+    assert {parsed(item)[0].block for item in asked["order-entropy"]} == {36}
+    assert "text-0/B96/T0/0000" in asked["saber"] and not any("text" in item for item in asked["klass"])
+    assert asked["wino-exact-0.7"] == {Cell("latin6", b, 0.0).item(i) for b in (6, 12, 36) for i in range(3)}
+    dev = {parsed(item)[0] for item in asked["one"] if "/dev" in item}
+    assert dev == {cell for cell in cells if config.is_shown(cell) and cell.replica == 0}
+
+
+def test_a_token_at_fault_is_one_without_which_there_is_a_right_answer():
+    right = np.array([[0, 1, 2, 3], [1, 0, 3, 2]])
+    assert fault(np.array([0, 1, M, M]), right, M).tolist() == [0, 0, 0, 0]  # can be completed
+    assert fault(np.array([0, 1, 3, M]), right, M).tolist() == [0, 0, 1, 0]
+    assert fault(np.array([0, 0, M, M]), right, M).tolist() == [1, 1, 0, 0]  # either may go
+    assert fault(np.array([0, 0, 3, 3]), right, M).tolist() == [0, 0, 0, 0]  # two would have to go
+    assert fault(np.array([0, 1, M, M]), None, M).tolist() == [-1, -1, -1, -1]
+
+
+def test_prose_has_a_likelihood_and_the_same_masks_whoever_wrote_it(tmp_path):
+    shape = MaskedLMConfig(95, 128, width=16, depth=1, heads=2, hidden=16, positions="rotary")
+    model = MaskedLM(shape, torch.Generator().manual_seed(1))
+    save_model(model, shape, tmp_path / "0", {"task": "text", "replica": 0})
+    models, cell = (("text-0", tmp_path / "0"),), Cell("text", 32, 0.8)
+    made = Decoded(models, Threshold(0.05), 96)(units(cell, 2, 2))
+    nll = made.trace["nll"]
+    assert (nll > 1).all() and made.trace["ok"].sum() == 0
+    alone = Decoded(models, Threshold(0.05), 96)(units(cell, 2, 2)[3:])
+    assert alone.trace["nll"][0] == pytest.approx(nll[3], rel=1e-5)
+    assert not np.allclose(nll[0], nll[1])
 
 
 @pytest.mark.slow

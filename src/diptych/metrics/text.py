@@ -247,4 +247,18 @@ def coverage(
     )
 
 
-METRICS = {"accuracy": accuracy, "pass_at_k": passes, "collision": collision, "coverage": coverage}
+def likelihood(items: Sequence[str] | None = None, margin: float | None = None, name: str = "nll", label: str = "") -> Metric:
+    """What a model bounds the cost of the samples by, from the trace; its exponential bounds the perplexity."""
+    return Metric(
+        name,
+        Traced("nll"),
+        better="lower",
+        margin=margin,
+        unit="nats",
+        label=label or "negative log-likelihood",
+        about="Bound on nats a token under a model, as the arm counted it. Low for dull text too: read it beside diversity.",
+        items=None if items is None else tuple(items),
+    )
+
+
+METRICS = {"nll": likelihood, "accuracy": accuracy, "pass_at_k": passes, "collision": collision, "coverage": coverage}

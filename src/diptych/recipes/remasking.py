@@ -1,49 +1,41 @@
 """Remasking: does a decoder that takes words back do better, at what cost, and what does it do to diversity?
 
-Decoders of masked language models meet the same cells (task, block length, temperature), prompts and noise. Quality is exact
-(a checker), diversity has a truth (all right answers are known), cost is counted in evaluations and in processed tokens.
+Decoders of masked language models meet the same cells (checkpoint, block length, temperature), prompts and noise. Quality is
+exact (a checker; for prose the model's own likelihood), diversity has a truth (all right answers are known), cost is counted in
+evaluations and in processed tokens. What is said of a decoder is said of one checkpoint, and asked again of the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from diptych.config import suggest
-from diptych.data.puzzles import TASKS
-from diptych.metrics.text import accuracy, by_item, collision, coverage, passes
-from diptych.recipes.remasking_arms import Cell, Decoded, divisors, known, parsed, prompt_of
-from diptych.samplers.adaptive import Bernoulli, EntropyBound, Factor, Klass
-from diptych.samplers.decoders import decoder as named
-from diptych.samplers.editing import Edit, Saber
-from diptych.samplers.fixed import Fixed
-from diptych.samplers.masked import Threshold
-from diptych.samplers.remasking import Repair, Wino
-from diptych.samplers.resampling import PathPlanning, ReMDM
+from diptych.metrics.text import accuracy, by_item, collision, coverage, likelihood, passes
+from diptych.recipes.remasking_arms import Cell, Decoded, divisors, known, parsed, prompt_of, right_answers
+from diptych.recipes.remasking_decoders import BASELINE, Row, rows
+from diptych.recipes.remasking_train import REPLICAS
 from diptych.study import Arm, Comparison, Metric, Samples
 
 ASSETS = Path(__file__).parent.parent / "assets" / "remasking"
-BASELINE = "threshold-0.9"
-MARGINS = {"accuracy": 0.01, "pass": 0.01, "collision": 0.02, "coverage": 0.02}
+MARGINS = {"accuracy": 0.01, "pass": 0.01, "collision": 0.02, "coverage": 0.02, "nll": 0.02}
 """What does not matter. One point of accuracy parts what the published study calls little (0.4) from a gain (1.3).
 
 Set before any judged prompt was decoded.
 """
-TAUS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 BLOCKS = {
-    "sudoku4": (4, 8, 16),
     "latin6": (6, 12, 36),
     "sudoku9": (9, 27, 81),
+    "sudoku4": (4, 8, 16),
     "sum_chain": (4, 8, 32),
     "countdown": (3, 9, 18),
+    "text": (12, 32, 96),
 }
-"""Short, middle, the whole answer."""
-Where = Literal["swept", "all", "whole", "few"]
+"""The shown block lengths: short (about the share of the answer that the published study's standard has), middle, all of it."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +44,14 @@ class Remasking:
 
     Args:
         tasks: names, with commas between them; each needs a model.
-        blocks: "three" (short, middle, the whole answer), "ends" of these, or "all" (every divisor).
+        blocks: "three" (those shown: short, middle, the whole answer), "ends" of these, or "all" (every divisor above 1).
         temperatures: of the token draw.
-        prompts: a cell, of the test split.
-        dev: prompts a cell of the development split, where thresholds are chosen; 0 = none.
+        prompts: a greedy cell, of the test split.
+        drawn: prompts a cell with a temperature; 0 = as many.
+        dev: prompts a shown cell of the development split, where thresholds are chosen; 0 = none.
         few: prompts of the leave-one-out oracle, which costs an evaluation a token.
         seeds: samples a prompt.
-        replicas: training seeds of the models.
+        replicas: training seeds of the models, as far as a task has them. The others than the first are judged on shown cells.
         extra: a decoder of your own, as file.py:name, judged beside the field.
         batch: units a call.
         weights: folder with TASK/REPLICA; empty = the shipped ones.
@@ -71,6 +64,7 @@ class Remasking:
     blocks: Literal["ends", "three", "all"] = "three"
     temperatures: tuple[float, ...] = (0.0, 0.8)
     prompts: int = 64
+    drawn: int = 0
     dev: int = 24
     few: int = 16
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -85,37 +79,99 @@ class Remasking:
         for name in self.named():
             if name not in BLOCKS:
                 raise ValueError(f"tasks: {name!r} is not judged here{suggest(name, BLOCKS)}")
-        if self.prompts < 1 or min(self.dev, self.few) < 0 or self.batch < 1:
-            raise ValueError(f"prompts {self.prompts}, dev {self.dev}, few {self.few}, batch {self.batch}: out of range")
+        if self.prompts < 1 or min(self.drawn, self.dev, self.few) < 0 or self.batch < 1:
+            sizes = f"prompts {self.prompts}, drawn {self.drawn}, dev {self.dev}, few {self.few}, batch {self.batch}"
+            raise ValueError(f"{sizes}: out of range")
         if not self.temperatures or min(self.temperatures) < 0:
             raise ValueError(f"temperatures: {self.temperatures} must be some, none below 0")
+        if not self.replicas:
+            raise ValueError("replicas: there are none; 0 is the first training seed")
 
     def named(self) -> tuple[str, ...]:
         """Names of the tasks."""
         return tuple(dict.fromkeys(name.strip() for name in self.tasks.split(",")))
 
+    def judged(self) -> tuple[str, ...]:
+        """Names of the tasks whose answers are right or wrong."""
+        return tuple(name for name in self.named() if known(name).judge is not None)
+
+    def seeds_of(self, task: str) -> tuple[int, ...]:
+        """Training seeds of a task's models."""
+        return tuple(replica for replica in self.replicas if replica < REPLICAS[task]) or self.replicas[:1]
+
+    def shown(self, task: str) -> tuple[int, ...]:
+        """The block lengths that every decoder and every checkpoint is judged at."""
+        return BLOCKS[task][:: 2 if self.blocks == "ends" else 1]
+
     def lengths(self, task: str) -> tuple[int, ...]:
-        """Block lengths of a task, rising."""
-        return divisors(known(task)) if self.blocks == "all" else BLOCKS[task][:: 2 if self.blocks == "ends" else 1]
+        """All block lengths of a task, rising."""
+        return divisors(known(task)) if self.blocks == "all" else self.shown(task)
+
+    @property
+    def cold(self) -> float:
+        """The lowest temperature, greedy as a rule."""
+        return min(self.temperatures)
+
+    @property
+    def warm(self) -> float:
+        """The temperature nearest to 0.8 that the published study reports; 0 where there is none above 0."""
+        return min((t for t in self.temperatures if t > 0), key=lambda t: abs(t - 0.8), default=0.0)
 
     def cells(self) -> tuple[Cell, ...]:
-        return tuple(Cell(task, b, t) for task in self.named() for b in self.lengths(task) for t in self.temperatures)
+        """Every cell: all block lengths and temperatures of each task's first checkpoint, the shown ones of the others."""
+        found = []
+        for task in self.named():
+            first, *others = self.seeds_of(task)
+            mine = [Cell(task, b, t, first) for b in self.lengths(task) for t in self.temperatures]
+            found += [*mine, *(cell._replace(replica=other) for other in others for cell in mine if self.is_shown(cell))]
+        return tuple(found)
 
-    def models(self, replica: int) -> tuple[tuple[str, Path], ...]:
-        """(task, folder of its model) pairs.
+    def is_shown(self, cell: Cell) -> bool:
+        """Whether every decoder is judged at this block length and temperature."""
+        return cell.block in self.shown(cell.task) and cell.temperature in (self.cold, self.warm)
+
+    def is_first(self, cell: Cell) -> bool:
+        """Whether it is a cell of its task's first checkpoint."""
+        return cell.replica == self.seeds_of(cell.task)[0]
+
+    def tests(self, cell: Cell) -> tuple[str, ...]:
+        """The judged items of a cell."""
+        return tuple(cell.item(i) for i in range((self.drawn or self.prompts) if cell.temperature > 0 else self.prompts))
+
+    def devs(self, cell: Cell) -> tuple[str, ...]:
+        """The development items of a cell: of the first checkpoint's shown cells alone."""
+        return tuple(cell.item(i, dev=True) for i in range(self.dev if self.is_shown(cell) and self.is_first(cell) else 0))
+
+    def items_of(self, row: Row) -> tuple[str, ...]:
+        """The items a decoder is judged on."""
+        found: list[str] = []
+        for cell in self.cells():
+            shown = self.is_shown(cell)
+            if not (self.is_first(cell) or row.repeated) or (known(cell.task).judge is None and not row.prose):
+                continue
+            if row.where == "swept":
+                found += [*self.tests(cell), *self.devs(cell)]
+            elif row.where == "few":
+                found += self.tests(cell)[: self.few] if shown and cell.temperature == 0 else ()
+            elif shown or (row.where == "all" and cell.temperature == 0):
+                found += self.tests(cell) if row.where == "all" or cell.block == self.shown(cell.task)[-1] else ()
+        return tuple(found)
+
+    def models(self) -> tuple[tuple[str, Path], ...]:
+        """(checkpoint, folder of its model) pairs.
 
         Raises:
             ValueError: a model that is missing.
         """
         found = []
-        for task in self.named():
+        for task, replica in [(name, replica) for name in self.named() for replica in self.seeds_of(name)]:
             folder = (Path(self.weights) if self.weights else ASSETS) / task / str(replica)
             if not folder.is_dir():
                 raise ValueError(
                     f"weights: {task}/{replica} is missing under {folder.parent.parent}; "
                     f"`diptych train remasking --stage {task}-{replica}` makes it"
                 )
-            found.append((task, folder))
+            found.append((f"{task}-{replica}", folder))
         return tuple(found)
 
 
@@ -123,88 +179,16 @@ CONFIGS = {
     "tiny": Remasking(tasks="sudoku4", blocks="ends", prompts=8, dev=4, few=4, seeds=(0, 1)),
     "core": Remasking(),
     "full": Remasking(
-        tasks="latin6,sudoku9,sum_chain,sudoku4,countdown",
+        tasks="latin6,sudoku9,sum_chain,sudoku4,countdown,text",
         blocks="all",
         temperatures=(0.0, 0.5, 0.8, 1.0, 1.5),
-        prompts=256,
-        dev=128,
-        few=64,
-        seeds=tuple(range(16)),
+        prompts=128,
+        drawn=32,
+        dev=32,
+        few=32,
+        seeds=(0, 1, 2, 3),
         replicas=(0, 1, 2),
     ),
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One arm to be.
-
-    Args:
-        decoder: block, temperature and prompt are the item's.
-        where: "swept", on development prompts too; "all" test cells; "whole", one block that is the answer; "few" prompts at
-            temperature 0.
-    """
-
-    name: str
-    label: str
-    about: str
-    decoder: Any
-    where: Where = "all"
-    steps: float = 1.0
-    probe: bool = False
-
-
-def rows(config: Remasking) -> list[Row]:
-    """The decoders; the baseline first."""
-    taus = (0.9, *(tau for tau in TAUS if tau != 0.9))
-    found = [Row(f"threshold-{t:g}", f"threshold {t:g}", f"writes all above {t:g}", Threshold(t), "swept") for t in taus]
-    found.append(Row("one", "one a step", "the most confident token alone", Fixed(1), "swept"))
-    found += [
-        Row(f"wino-{t:g}", f"WINO {t:g}/0.9", f"writes above {t:g}, reopens below 0.9", Wino(t), "swept", probe=t == 0.7)
-        for t in (0.5, 0.6, 0.7, 0.8, 0.9)
-    ]
-    found += [
-        Row(f"wino-alone-{t:g}", f"WINO {t:g}, slots alone", "each shadow slot sees itself only", Wino(t, shadow="alone"))
-        for t in (0.5, 0.7)
-    ]
-    found += [
-        Row("wino-exact-0.7", "WINO 0.7, exact", "exact leave-one-out: the oracle", Wino(0.7, shadow="exact"), "few"),
-        Row("bernoulli", "Bernoulli", "writes with probability confidence", Bernoulli()),
-        Row("wino-bernoulli", "Bernoulli + WINO", "the same, verified by shadow slots", Wino(unmask="bernoulli")),
-        *(Row(f"fixed-{n}", f"{n} a step", f"the {n} most confident tokens at once", Fixed(n)) for n in (2, 4)),
-        Row("factor", "factor 1", "Fast-dLLM's factor rule", Factor()),
-        Row("entropy-bound", "EB 0.1", "as many tokens as 0.1 nats of joint entropy allow", EntropyBound(0.1)),
-        Row("klass", "KLASS", "confident and stable over two steps", Klass()),
-        Row("saber", "Saber", "adaptive writing with backtracking", Saber()),
-        Row("edit", "edit to mask", "reopens tokens that the model, seeing them, doubts", Edit(0.8)),
-        *(
-            Row(
-                f"repair-{t:g}",
-                f"repair after {t:g}",
-                f"draft above {t:g}, one check of it all, refill above 0.9",
-                Repair(t),
-            )
-            for t in (0.5, 0.7, 0.9)
-        ),
-        Row("remdm-cap", "ReMDM cap", "remasks at random by schedule", ReMDM("cap"), "whole"),
-        Row("remdm-conf", "ReMDM conf", "remasks the doubtful by schedule", ReMDM("conf"), "whole"),
-        Row("path", "P2", "keeps the best scored tokens at each step", PathPlanning(), "whole", 0.5),
-        *(
-            Row(f"order-{order}", f"one, by {words}", "one token a step in another order", Fixed(1, order), "whole")
-            for order, words in ORDERS.items()
-        ),
-    ]
-    if config.extra:
-        found.append(Row("yours", config.extra.rpartition(":")[2], f"{Path(config.extra).name}", named(config.extra), "swept"))
-    return found
-
-
-ORDERS: dict[Any, str] = {
-    "top": "largest probability",
-    "entropy": "entropy",
-    "margin": "margin",
-    "random": "chance",
-    "left": "position",
 }
 
 
@@ -215,46 +199,22 @@ class CountSolutions:
     most: int = 4096
 
     def __call__(self, item: str) -> int:
-        return _solutions(parsed(item)[0].task, tuple(prompt_of(item).tolist()), self.most)
-
-
-@lru_cache(maxsize=1 << 16)
-def _solutions(task: str, prompt: tuple[int, ...], most: int) -> int:
-    found = known(task).solutions(np.array(prompt), most)
-    return most if found is None else len(found)
+        found = right_answers(parsed(item)[0].task, tuple(prompt_of(item).tolist()), self.most)
+        return self.most if found is None else len(found)
 
 
 def study(config: Remasking) -> Comparison:
     """Every decoder on every cell, held against threshold 0.9 on the same prompts and noise."""
     cells = config.cells()
-    tests = {cell: tuple(cell.item(i) for i in range(config.prompts)) for cell in cells}
-    devs = {cell: tuple(cell.item(i, dev=True) for i in range(config.dev)) for cell in cells}
-    items = tuple(item for cell in cells for item in (*tests[cell], *devs[cell]))
+    items = tuple(item for cell in cells for item in (*config.tests(cell), *config.devs(cell)))
     width = max(known(task).answer_length for task in config.named())
-    every = tuple(item for cell in cells for item in tests[cell])
-    whole = tuple(item for cell in cells if cell.block == config.lengths(cell.task)[-1] for item in tests[cell])
-    few = tuple(item for cell in cells if cell.temperature == 0 for item in tests[cell][: config.few])
-    declared: dict[Where, tuple[str, ...] | None] = {"swept": None, "all": every, "whole": whole, "few": few}
     arms = []
-    for row in rows(config):
-        if row.where == "few" and not few:
-            continue
-        for replica in config.replicas:
-            rule = Decoded(config.models(replica), row.decoder, width, row.steps, row.probe)
-            many = len(config.replicas) > 1
-            arms.append(
-                Arm(
-                    f"{row.name}@{replica}" if many else row.name,
-                    rule,
-                    row.label,
-                    row.about,
-                    config.batch,
-                    declared[row.where],
-                    replica if many else None,
-                    row.name if many else "",
-                )
-            )
-    made = metrics(config, cells, tests, every)
+    for row in rows(config.extra):
+        declared = config.items_of(row)
+        if declared:
+            rule = Decoded(config.models(), row.decoder, width, row.steps, row.probe)
+            arms.append(Arm(row.name, rule, row.label, row.about, config.batch, declared))
+    made = metrics(config)
     return Comparison(
         name="remasking",
         title="Does taking words back help?",
@@ -270,16 +230,19 @@ def study(config: Remasking) -> Comparison:
     )
 
 
-def metrics(
-    config: Remasking, cells: tuple[Cell, ...], tests: dict[Cell, tuple[str, ...]], every: tuple[str, ...]
-) -> tuple[Metric, ...]:
-    """Accuracy a cell; the primary one is the paper's standard setting: the shortest blocks, greedy."""
-    cold, warm = min(config.temperatures), max((t for t in config.temperatures if t <= 1), default=max(config.temperatures))
-    shown = [c for c in cells if c.block in spread(config.lengths(c.task)) and c.temperature in (cold, warm)]
-    made = [accuracy(f"accuracy {cell.name}", tests[cell], MARGINS["accuracy"], f"accuracy, {told(cell)}") for cell in shown]
+def metrics(config: Remasking) -> tuple[Metric, ...]:
+    """Quality a shown cell of the first checkpoints; the primary one is the paper's standard setting: short blocks, greedy."""
+    shown = [cell for cell in config.cells() if config.is_shown(cell) and config.is_first(cell)]
+    made: list[Metric] = []
+    for cell in shown:
+        of = likelihood if cell.task not in config.judged() else accuracy
+        name = "nll" if of is likelihood else "accuracy"
+        made.append(
+            of(name=f"{name} {cell.name}", items=config.tests(cell), margin=MARGINS[name], label=f"{name}, {told(cell)}")
+        )
     many = len(config.seeds)
-    for task in config.named():
-        drawn = tuple(item for cell in cells if cell.task == task and cell.temperature > 0 for item in tests[cell])
+    for task in config.judged():
+        drawn = tuple(item for cell in shown if cell.task == task and cell.temperature > 0 for item in config.tests(cell))
         if drawn and many > 1:
             name = known(task).label
             made += [
@@ -287,11 +250,12 @@ def metrics(
                 coverage(CountSolutions(), drawn, MARGINS["coverage"], f"coverage {task}", f"coverage, {name}"),
                 collision(drawn, MARGINS["collision"], f"collision {task}", f"collision, {name}"),
             ]
+    every = tuple(item for cell in shown for item in config.tests(cell))
     return (*made, *(cost(name, label, about, every) for name, (label, about) in COUNTED.items()))
 
 
 COUNTED = {
-    "evaluations": ("evaluations", "Network evaluations a sample, over all cells of the arm."),
+    "evaluations": ("evaluations", "Network evaluations a sample, over the shown cells of the first checkpoints."),
     "tokens": ("tokens", "Tokens processed a sample, shadow slots included."),
     "pairs": ("attended pairs", "Attended pairs a sample, shadow slots included."),
     "seconds": ("seconds", "Wall time of a sample, its share of a batch; compare within one run only."),
@@ -313,14 +277,20 @@ def cost(name: str, label: str, about: str, items: tuple[str, ...]) -> Metric:
     return Metric(name, PerItem(name), better="none", level="item", label=label, about=about, items=items)
 
 
-def spread(lengths: tuple[int, ...], most: int = 3) -> tuple[int, ...]:
-    """At most three block lengths: a short one, the middle, the whole answer."""
-    return lengths if len(lengths) <= most else (lengths[len(lengths) // 4], lengths[len(lengths) // 2], lengths[-1])
+def margin(cell: Cell) -> float:
+    """What does not matter of the quality at a cell."""
+    return MARGINS["nll" if known(cell.task).judge is None else "accuracy"]
+
+
+def quality(task: str) -> str:
+    """What answers of a task are judged by, in words."""
+    return "log-likelihood" if known(task).judge is None else "accuracy"
 
 
 def told(cell: Cell) -> str:
     """A cell in words."""
-    return f"{known(cell.task).label}, block {cell.block}, T {cell.temperature:g}"
+    model = f", model {cell.replica}" if cell.replica else ""
+    return f"{known(cell.task).label}, block {cell.block}, T {cell.temperature:g}{model}"
 
 
 def panels(config: Remasking) -> Callable[[Path], Any]:
@@ -339,4 +309,3 @@ def _only(task: str) -> Callable[[Remasking], Comparison]:
 
 
 STUDIES = {name: _only(name) for name in BLOCKS}
-assert BLOCKS.keys() <= TASKS.keys()

@@ -1,7 +1,8 @@
 """The arm of the remasking study: one decoder on every cell, with what happened while it wrote.
 
-An item is task/block/temperature/prompt, such as "latin6/B6/T0.8/0007": the decoder takes block and temperature from it, so
-that all decoders meet the same cells. Development prompts, on which thresholds are chosen, are named "dev0007".
+An item is checkpoint/block/temperature/prompt, such as "latin6-0/B6/T0.8/0007": the decoder takes block and temperature from
+it, so that all decoders meet the same cells. A checkpoint is a task and the training seed of its model; those of one task meet
+the same prompts and noise. Development prompts, on which thresholds are chosen, are named "dev0007".
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from diptych.samplers.masked import Ancestral
 from diptych.samplers.resampling import ReMDM
 from diptych.schedule import uniform_grid
 from diptych.study import Samples, Unit
+from diptych.train.masked import bound_at
 
 MOST = {"sudoku4": 486}
 """Prompts of a judged split, where they are few."""
@@ -42,16 +44,21 @@ class Cell(NamedTuple):
     """Where a decoder is judged.
 
     Args:
-        task: name. block: its length. temperature: of the token draw.
+        task: name. block: its length. temperature: of the token draw. replica: training seed of the model.
     """
 
     task: str
     block: int
     temperature: float
+    replica: int = 0
+
+    @property
+    def checkpoint(self) -> str:
+        return f"{self.task}-{self.replica}"
 
     @property
     def name(self) -> str:
-        return f"{self.task}/B{self.block}/T{self.temperature:g}"
+        return f"{self.checkpoint}/B{self.block}/T{self.temperature:g}"
 
     def item(self, index: int, dev: bool = False) -> str:
         return f"{self.name}/{'dev' if dev else ''}{index:04d}"
@@ -66,11 +73,11 @@ def parsed(item: str) -> tuple[Cell, int, bool]:
     """
     parts = item.split("/")
     try:
-        task, block, temperature, index = parts
-        dev = index.startswith("dev")
-        return Cell(task, int(block[1:]), float(temperature[1:])), int(index.removeprefix("dev")), dev
+        checkpoint, block, temperature, index = parts
+        (task, _, replica), dev = checkpoint.rpartition("-"), index.startswith("dev")
+        return Cell(task, int(block[1:]), float(temperature[1:]), int(replica)), int(index.removeprefix("dev")), dev
     except ValueError:
-        raise ValueError(f"item {item!r}: write it as TASK/B8/T0.8/0007") from None
+        raise ValueError(f"item {item!r}: write it as TASK-0/B8/T0.8/0007") from None
 
 
 @lru_cache(maxsize=16)
@@ -91,9 +98,16 @@ def prompt_of(item: str) -> np.ndarray:
     return prompts(cell.task, dev, max(min(stock, MOST.get(cell.task, stock)), index + 1))[index]
 
 
+@lru_cache(maxsize=4096)
+def right_answers(task: str, prompt: tuple[int, ...], most: int = 4096) -> np.ndarray | None:
+    """All right answers of a prompt, (S, answer length) of uint8; None where there are more than `most`, or no list."""
+    found = known(task).solutions(np.array(prompt), most)
+    return None if found is None else found.astype(np.uint8)
+
+
 def divisors(task: Task) -> tuple[int, ...]:
-    """Block lengths that divide the answer."""
-    return tuple(n for n in range(1, task.answer_length + 1) if task.answer_length % n == 0)
+    """Block lengths above 1 that divide the answer; blocks of one leave a decoder nothing to choose."""
+    return tuple(n for n in range(2, task.answer_length + 1) if task.answer_length % n == 0)
 
 
 def placed(decoder: Any, block: int, temperature: float, prompt: int) -> Any:
@@ -116,10 +130,11 @@ class Decoded:
     """Decodes units with one rule.
 
     Samples hold "answer" (tokens, padded) and "log" (what was written and reopened when, see `remasking_log`); the trace
-    "ok", "evaluations", "tokens", "pairs", "seconds" and the counts of the log.
+    "ok", "evaluations", "tokens", "pairs", "seconds", the counts of the log, and "nll": of answers that are neither right nor
+    wrong, what the model that wrote them bounds their cost by [nats a token]; 0 for the others.
 
     Args:
-        models: (task, folder of its model) pairs.
+        models: (checkpoint, folder of the model) pairs.
         decoder: the rule; block, temperature and prompt are the item's.
         width: length that answers are padded to, that of the longest answer among the tasks.
         steps: of decoders that walk along the grid, per answer token.
@@ -156,7 +171,7 @@ class Decoded:
         back = [chosen.index(first[unit.item, 0 if once else unit.seed]) for unit in units]
         mine = [units[i] for i in chosen]
         device = self.device or default_device()
-        net = loaded(Network(dict(self.models)[cell.task]), None, device)
+        net = loaded(Network(dict(self.models)[cell.checkpoint]), None, device)
         process = Masked(task.vocab, task.mask_id)
         asked = np.stack([prompt_of(unit.item) for unit in mine])
         start = torch.from_numpy(task.canvas(asked)).to(device)
@@ -170,10 +185,15 @@ class Decoded:
         arrays = {"answer": np.pad(answers, ((0, 0), (0, self.width - answers.shape[1]))).astype(np.uint8), "log": log.events}
         if self.probe:
             denoise = parameterize(net, "logits", process)
-            found = probe(process, denoise, states, start.cpu(), cell.block, [keyed(unit) for unit in mine])
+            truth = [right_answers(cell.task, tuple(prompt.tolist())) for prompt in asked]
+            found = probe(process, denoise, states, start.cpu(), cell.block, [keyed(unit) for unit in mine], truth)
             arrays["probe"] = np.pad(found, ((0, 0), (0, self.width - found.shape[1]), (0, 0)), constant_values=-1.0)
-        ok = np.zeros(len(mine)) if task.judge is None else task.check(asked, answers).astype(np.float64)
-        trace = {"ok": ok, **costs(drawn), **counts(log), "seconds": np.full(len(mine), seconds)}
+        ok = nll = np.zeros(len(mine))
+        if task.judge is not None:
+            ok = task.check(asked, answers).astype(np.float64)
+        else:
+            nll = likelihood(net, drawn.x, start == task.mask_id, task.mask_id, noise)
+        trace = {"ok": ok, "nll": nll, **costs(drawn), **counts(log), "seconds": np.full(len(mine), seconds)}
         return {k: v[back] for k, v in arrays.items()}, {k: v[back] for k, v in trace.items()}
 
     def _sample(self, net: Any, process: Masked, rule: Any, start: Tensor, noise: Noise, steps: int) -> Drawn:
@@ -192,9 +212,26 @@ class Network:
 
 
 def keyed(unit: Unit) -> str:
-    """The noise key of a unit: its prompt and seed, so that cells too share their noise."""
+    """The noise key of a unit: its prompt and seed, so that cells and checkpoints too share their noise."""
     cell, index, dev = parsed(unit.item)
     return f"{cell.task}/{'dev' if dev else 'test'}/{index}#{unit.seed}"
+
+
+LOOKS = 8
+"""Numbers of masks that the likelihood of an answer is averaged over, one evaluation each."""
+
+
+def likelihood(net: Any, ids: Tensor, asked: Tensor, mask_id: int, noise: Noise) -> np.ndarray:
+    """Nats a token that answers cost the model at most, given their prompts, (B,): the bound at `LOOKS` stratified numbers of
+    masks, the same masks for answers to one prompt and seed whatever wrote them."""
+    with torch.no_grad():
+        parts = []
+        for look in range(LOOKS):
+            drawn = noise.at(look)
+            place = (look + drawn.uniform((1,), "masks")[:, 0].to(ids.device)) / LOOKS
+            score = drawn.uniform(tuple(ids.shape[1:]), "hidden").to(ids.device)
+            parts.append(bound_at(net, ids, asked, mask_id, place, score))
+        return torch.stack(parts).mean(0).double().cpu().numpy()
 
 
 def costs(drawn: Drawn) -> dict[str, np.ndarray]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diptych.compare.panels import figure, grid, prose, table
-from diptych.compare.stats import Interval
+from diptych.compare.stats import Interval, needed
 from diptych.recipes.remasking_arms import Cell, known
 from diptych.recipes.remasking_detectors import flags
 from diptych.recipes.remasking_diversity import change, collisions
@@ -26,39 +27,78 @@ Set before any judged prompt was decoded.
 WINOS = ("wino-0.5", "wino-0.6", "wino-0.7", "wino-0.8", "wino-0.9")
 
 
+Answer = tuple[str, str]
+"""What is said, and the numbers behind it."""
+
+
 def claims(field: Field, config: Remasking, judged: Sequence[Matched]) -> str:
-    """The table of answers."""
-    rows: list[tuple[str, str, str, str]] = []
-    for task in config.named():
-        name, lengths = known(task).label, config.lengths(task)
-        cold, warm = min(config.temperatures), max((t for t in config.temperatures if 0 < t <= 1), default=0.0)
-        short, whole = Cell(task, lengths[0], cold), Cell(task, lengths[-1], cold)
-        rows.append((name, "Paper: at short blocks remasking brings little or nothing", *_same(field, short)))
-        rows.append((name, "Paper: it repairs part of the noise of sampling", *_noise(field, task, lengths, warm)))
-        rows.append((name, "Paper: it costs diversity", *_loss(field, Cell(task, lengths[-1], warm))))
-        rows.append((name, "Paper: it helps a stochastic unmasker more", *_stochastic(field, whole)))
-        rows.append((name, "C1: the null at short blocks is structural, nothing is checked", *_structural(field, short)))
-        rows.append((name, "C2: the gain at long blocks depends on the unit of cost", *_unit(judged, whole)))
-        hot = Cell(task, lengths[-1], warm)
-        rows.append((name, "C3: order makes the collapse, remasking adds little to it", *_order(field, hot)))
-        rows.append((name, "C4: agreement of shadow slots hides their recall", *_hidden(field, whole)))
-        rows.append((name, "C5: one global repair helps fast drafts at any block length", *_repair(judged, task, cold)))
-    cards = {
-        name: [figure(prose(numbers), claim, said, full=False) for task, claim, said, numbers in rows if task == name]
-        for name in dict.fromkeys(row[0] for row in rows)
+    """The table of answers: each claim on each task, asked of each of its checkpoints."""
+    found = {
+        task: [
+            answers(field, config, [one for one in judged if one.cell.replica == seed], task, seed)
+            for seed in config.seeds_of(task)
+        ]
+        for task in config.judged()
     }
-    head = ("claim", *cards)
-    short = [
-        (claim, *(said for _, other, said, _ in rows if other == claim)) for claim in dict.fromkeys(row[1] for row in rows)
+    head = ("claim", *(known(task).label for task in found))
+    lines = [
+        (claim, *(_together([one[claim][0] for one in made]) for made in found.values()))
+        for claim in (next(iter(found.values()))[0] if found else ())
     ]
+    cards = {
+        task: [
+            figure(
+                prose(*(_numbered(seed, one[claim], len(made)) for seed, one in zip(config.seeds_of(task), made))),
+                claim,
+                full=False,
+            )
+            for claim in made[0]
+        ]
+        for task, made in found.items()
+    }
     return (
         prose(
             "Each verdict follows a rule fixed before the run and holds for these models on these tasks. Where the rule's "
-            "interval straddles its bound the verdict is undecided."
+            "interval straddles its bound the verdict is undecided. Where a task has several models, trained from different "
+            "seeds, each is asked, and the count says how many answer so."
         )
-        + table(head, short)
-        + "".join(f"<details><summary>{name}: the numbers</summary>{grid(made)}</details>" for name, made in cards.items())
+        + table(head, lines)
+        + "".join(
+            f"<details><summary>{known(task).label}: the numbers</summary>{grid(made)}</details>"
+            for task, made in cards.items()
+        )
     )
+
+
+def answers(field: Field, config: Remasking, judged: Sequence[Matched], task: str, replica: int) -> dict[str, Answer]:
+    """What one checkpoint answers, by claim."""
+    shown = config.shown(task)
+    short, whole = (Cell(task, b, config.cold, replica) for b in (shown[0], shown[-1]))
+    brief, hot = (Cell(task, b, config.warm, replica) for b in (shown[0], shown[-1]))
+    return {
+        "Paper: at short blocks remasking brings little or nothing": _same(field, short),
+        "Paper: it repairs part of the noise of sampling": _noise(field, brief, hot),
+        "Paper: it costs diversity": _loss(field, hot),
+        "Paper: it helps a stochastic unmasker more": _stochastic(field, whole),
+        "C1: the null at short blocks is structural, nothing is checked": _structural(field, short),
+        "C2: the gain at long blocks depends on the unit of cost": _unit(judged, whole),
+        "C3: order makes the collapse, remasking adds little to it": _order(field, hot),
+        "C4: agreement of shadow slots hides their recall": _hidden(field, whole),
+        "C5: one global repair helps fast drafts at any block length": _repair(judged, task, config.cold, shown),
+    }
+
+
+def _together(said: Sequence[str]) -> str:
+    """The answers of several checkpoints in one."""
+    counts = Counter(said)
+    if len(said) == 1:
+        return said[0]
+    return "; ".join(f"{words} ({count} of {len(said)})" for words, count in counts.most_common())
+
+
+def _numbered(replica: int, answer: Answer, many: int) -> str:
+    model = f"Model {replica}, " if many > 1 else ""
+    return f"{model}{answer[0]}. {answer[1]}"
 
 
 def _pairs_at_equal_tau(field: Field, cell: Cell) -> dict[str, Interval]:
@@ -74,28 +114,34 @@ def _listed(field: Field, found: dict[str, Interval]) -> str:
     return "; ".join(f"{field.labels[name]} {told(one)}" for name, one in found.items())
 
 
-def _same(field: Field, cell: Cell) -> tuple[str, str]:
+def _same(field: Field, cell: Cell) -> Answer:
     """Equivalent to the same threshold without remasking, for every tau1?"""
     from diptych.recipes.remasking import MARGINS
 
     found = _pairs_at_equal_tau(field, cell)
     chance = adjusted(list(found.values()))
-    kinds = {verdict(one, MARGINS["accuracy"], p) for one, p in zip(found.values(), chance)}
-    if kinds <= {"equivalent", "identical"}:
-        return ("confirmed: " + " and ".join(sorted(kinds)), f"block {cell.block}: {_listed(field, found)}")
-    said = "refuted" if "better" in kinds else "undecided"
-    return said, f"block {cell.block}: {_listed(field, found)}"
+    kinds = [verdict(one, MARGINS["accuracy"], p) for one, p in zip(found.values(), chance)]
+    numbers = f"block {cell.block}: {_listed(field, found)}"
+    if {*kinds} <= {"equivalent", "identical"}:
+        return "confirmed: " + " and ".join(sorted({*kinds})), numbers
+    if "better" in kinds:
+        return "refuted", numbers
+    unsettled = [one for one, kind in zip(found.values(), kinds) if kind == "undecided"]
+    prompts = [n for one in unsettled if (n := needed(one, MARGINS["accuracy"], len(found))) is not None]
+    return "undecided", numbers + (f"; {max(prompts):,} prompts would decide" if prompts else "")
 
 
-def _noise(field: Field, task: str, lengths: Sequence[int], warm: float) -> tuple[str, str]:
-    if warm == 0:
+def _noise(field: Field, short: Cell, whole: Cell) -> Answer:
+    from diptych.recipes.remasking import MARGINS
+
+    if whole.temperature == 0:
         return "not asked", "no temperature above 0"
     parts, kinds = [], []
-    for block in (lengths[0], lengths[-1]):
-        found = {k: v for k, v in _pairs_at_equal_tau(field, Cell(task, block, warm)).items() if k in ("wino-0.5", "wino-0.7")}
+    for cell in (short, whole):
+        found = {k: v for k, v in _pairs_at_equal_tau(field, cell).items() if k in ("wino-0.5", "wino-0.7")}
         chance = adjusted(list(found.values()))
-        kinds.append({verdict(one, 0.01, p) for one, p in zip(found.values(), chance)})
-        parts.append(f"block {block}: {_listed(field, found)}")
+        kinds.append({verdict(one, MARGINS["accuracy"], p) for one, p in zip(found.values(), chance)})
+        parts.append(f"block {cell.block}: {_listed(field, found)}")
     gains = ["better" in one for one in kinds]
     said = (
         "confirmed" if all(gains) else "confirmed at the long block alone" if gains[1] else "confirmed at the short block alone"
@@ -105,7 +151,7 @@ def _noise(field: Field, task: str, lengths: Sequence[int], warm: float) -> tupl
     return said, "; ".join(parts)
 
 
-def _stochastic(field: Field, cell: Cell) -> tuple[str, str]:
+def _stochastic(field: Field, cell: Cell) -> Answer:
     from diptych.recipes.remasking import MARGINS
 
     found = paired(field.values("wino-bernoulli", "ok", cell), field.values("bernoulli", "ok", cell))
@@ -114,7 +160,7 @@ def _stochastic(field: Field, cell: Cell) -> tuple[str, str]:
     return said, f"Bernoulli + WINO less Bernoulli {told(found)} for {more:+.2f} evaluations, block {cell.block}"
 
 
-def _loss(field: Field, cell: Cell) -> tuple[str, str]:
+def _loss(field: Field, cell: Cell) -> Answer:
     """Two samples alike more often, and is that so among right ones?"""
     if cell.temperature == 0 or field.values("wino-0.5", "ok", cell).shape[1] < 2:
         return "not asked", "needs a temperature and several samples"
@@ -138,7 +184,7 @@ def _loss(field: Field, cell: Cell) -> tuple[str, str]:
     return said, "; ".join(parts)
 
 
-def _structural(field: Field, cell: Cell) -> tuple[str, str]:
+def _structural(field: Field, cell: Cell) -> Answer:
     rows = [name for name in WINOS if field.has(name, cell)]
     found = {
         name: share_of(field.values(name, "covered", cell).mean(1), field.values(name, "asked", cell).mean(1)) for name in rows
@@ -148,7 +194,7 @@ def _structural(field: Field, cell: Cell) -> tuple[str, str]:
     return said, f"block {cell.block}, coverage: {'; '.join(f'{n} {told(one, sign=False)}' for n, one in found.items())}"
 
 
-def _unit(judged: Sequence[Matched], cell: Cell) -> tuple[str, str]:
+def _unit(judged: Sequence[Matched], cell: Cell) -> Answer:
     mine = [one for one in judged if one.cell == cell and one.arm in WINOS]
     kinds = [one.overall for one in mine]
     if "better" in kinds:
@@ -164,7 +210,7 @@ def _unit(judged: Sequence[Matched], cell: Cell) -> tuple[str, str]:
     return said, f"block {cell.block}: {numbers}"
 
 
-def _order(field: Field, cell: Cell) -> tuple[str, str]:
+def _order(field: Field, cell: Cell) -> Answer:
     if cell.temperature == 0 or not field.has("order-entropy", cell) or field.values("one", "ok", cell).shape[1] < 2:
         return "not asked", "needs a temperature and several samples"
     order = collisions(field, "one", "order-entropy", cell)
@@ -179,7 +225,7 @@ def _order(field: Field, cell: Cell) -> tuple[str, str]:
     )
 
 
-def _hidden(field: Field, cell: Cell) -> tuple[str, str]:
+def _hidden(field: Field, cell: Cell) -> Answer:
     counts = flags(field, "wino-0.7", cell)
     if not counts["flagged"].any():
         return "not asked", "leave-one-out doubts nothing"
@@ -195,8 +241,9 @@ def _hidden(field: Field, cell: Cell) -> tuple[str, str]:
     return said, f"agreement {agree[0]:.3f}, recall {recall[0]:.3f}, difference {told(gap)}; block {cell.block}"
 
 
-def _repair(judged: Sequence[Matched], task: str, cold: float) -> tuple[str, str]:
-    mine = [one for one in judged if one.arm == "repair-0.5" and one.cell.task == task and one.cell.temperature == cold]
+def _repair(judged: Sequence[Matched], task: str, cold: float, shown: Sequence[int]) -> Answer:
+    cells = [(task, block, cold) for block in shown]
+    mine = [one for one in judged if one.arm == "repair-0.5" and one.cell[:3] in cells]
     kinds = [one.overall for one in mine]
     if all(kind == "better" for kind in kinds):
         said = "holds"

@@ -1,4 +1,4 @@
-"""Detectors of doubtful tokens: recall, precision, agreement and calibration against leave-one-out."""
+"""Detectors of doubtful tokens: recall, precision, agreement and calibration against leave-one-out, and against true faults."""
 
 from __future__ import annotations
 
@@ -18,65 +18,92 @@ if TYPE_CHECKING:
 DOUBT = 0.9
 """A token is doubted below this probability: WINO's tau2."""
 
+DETECTORS = {"joint": 0, "alone": 1, "seen": 3, "exact": 2}
+WORDS = {"joint": "shadow slots", "alone": "slots alone", "seen": "the token seen", "exact": "leave-one-out"}
+
 
 def flags(field: Field, arm: str, cell: Cell) -> dict[str, np.ndarray]:
-    """Counts a prompt of the probed state, (prompts,) each: tokens; flagged by leave-one-out; and per detector hits, alarms."""
-    probe = field.arrays(arm, "probe", cell)[:, :, 0]
+    """Counts a prompt of the probed state, (prompts,) each: tokens; flagged by leave-one-out; truly at fault; and per detector
+    alarms, those that leave-one-out shares ("hits") and those that are at fault ("caught")."""
+    probe = field.arrays(arm, "probe", cell)[:, 0]
     there = probe[..., 2] >= 0
-    loo = there & (probe[..., 2] < DOUBT)
+    loo, wrong = there & (probe[..., 2] < DOUBT), there & (probe[..., 5] > 0)
 
     def count(where: np.ndarray) -> np.ndarray:
-        return where.sum((0, 2)).astype(float)
+        return where.sum(1).astype(float)
 
-    out = {"tokens": count(there), "flagged": count(loo)}
-    for k, name in ((0, "joint"), (1, "alone"), (3, "seen")):
+    out = {"tokens": count(there), "flagged": count(loo), "wrong": count(wrong)}
+    for name, k in DETECTORS.items():
         mine = there & (probe[..., k] < DOUBT)
         out |= {f"{name} hits": count(mine & loo), f"{name} alarms": count(mine), f"{name} agree": count(there & (mine == loo))}
-        out[f"{name} gap"] = np.where(there, probe[..., k] - probe[..., 2], 0.0).sum((0, 2))
+        out |= {f"{name} caught": count(mine & wrong)}
+        out[f"{name} gap"] = np.where(there, probe[..., k] - probe[..., 2], 0.0).sum(1)
     return out
 
 
 def detectors(field: Field, config: Remasking) -> str:
     """Recall, precision, agreement and calibration of the detectors, on the same states."""
     rows, figures = [], []
-    for task in config.named():
-        for block in config.lengths(task):
-            cell = Cell(task, block, min(config.temperatures))
-            if block == 1 or not field.has("wino-0.7", cell):
-                continue
+    for task in config.judged():
+        for block in config.shown(task):
+            cell = Cell(task, block, config.cold, config.seeds_of(task)[0])
             counts = flags(field, "wino-0.7", cell)
-            if not counts["tokens"].any():
-                continue
-            for name, label in (("joint", "shadow slots"), ("alone", "slots alone"), ("seen", "the token seen")):
-                hits, agree = (
-                    share_of(counts[f"{name} hits"], counts["flagged"]),
-                    share_of(counts[f"{name} agree"], counts["tokens"]),
-                )
-                right = share_of(counts[f"{name} hits"], counts[f"{name} alarms"])
-                rows.append(
-                    (
-                        known(task).label, str(block), label, number(counts["tokens"].sum(), 0),
-                        number(counts["flagged"].sum() / counts["tokens"].sum(), 3), told(agree, sign=False),
-                        told(hits, sign=False), told(right, sign=False),
-                        number(counts[f"{name} gap"].sum() / counts["tokens"].sum(), 3, sign=True),
-                    )
-                )  # fmt: skip
-        figures += calibration(field, Cell(task, config.lengths(task)[-1], min(config.temperatures)))
-    head = ("task", "block", "detector", "tokens", "doubted by LOO", "agreement", "recall", "precision", "mean less LOO")
+            if counts["tokens"].any():
+                where = f"{known(task).label}, {block}"
+                rows += [(where, WORDS[name], *_figures(counts, name)) for name in DETECTORS]
+        figures += calibration(field, Cell(task, config.shown(task)[-1], config.cold, config.seeds_of(task)[0]))
+    head = (
+        "task, block",
+        "detector",
+        "doubted",
+        "agreement",
+        "recall",
+        "precision",
+        "mean less",
+        "faults",
+        "recall ",
+        "precision ",
+    )
     return (
         prose(
             "One state a prompt, drawn from WINO 0.7's own run; every written token of its open block is judged by joint "
             "shadow slots, by slots that see themselves alone, by the model that sees the token, and exactly (leave-one-out). "
-            f"A token is doubted below {DOUBT:g}. High agreement can stand beside low recall where few tokens are doubted."
+            f"A token is doubted below {DOUBT:g}. Agreement, recall, precision and the mean probability less that of "
+            "leave-one-out hold a detector against leave-one-out: high agreement can stand beside low recall where few tokens "
+            "are doubted. Then against the truth: faults is the share of tokens without which what is written could be "
+            "completed, and with which it cannot; recall and precision are those of doubt as a sign of such a fault. A doubted "
+            "token need not be at fault: another right answer lowers its probability too."
         )
         + table(head, rows)
         + grid(figures)
     )
 
 
+def _figures(counts: dict[str, np.ndarray], name: str) -> tuple[str, ...]:
+    """The table's figures of a detector."""
+
+    def share(above: str, below: str) -> str:
+        return told(share_of(counts[above], counts[below]), sign=False) if counts[below].any() else "none"
+
+    tokens = counts["tokens"].sum()
+    against = ("itself", "", "", "")
+    if name != "exact":
+        gap = number(counts[f"{name} gap"].sum() / tokens, 3, sign=True)
+        against = (
+            share(f"{name} agree", "tokens"),
+            share(f"{name} hits", "flagged"),
+            share(f"{name} hits", f"{name} alarms"),
+            gap,
+        )
+    return (
+        number(counts[f"{name} alarms"].sum() / tokens, 3), *against, number(counts["wrong"].sum() / tokens, 3),
+        share(f"{name} caught", "wrong"), share(f"{name} caught", f"{name} alarms"),
+    )  # fmt: skip
+
+
 def calibration(field: Field, cell: Cell) -> list[str]:
     """Mean of leave-one-out in ten bins of each detector's probability."""
-    probe = field.arrays("wino-0.7", "probe", cell)[:, :, 0]
+    probe = field.arrays("wino-0.7", "probe", cell)[:, 0]
     held = probe[probe[..., 2] >= 0]
     series = []
     for k, label in ((0, "shadow"), (1, "alone"), (3, "seen")):

@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
 
 def _tables(field: Field, arm: str, cell: Cell) -> np.ndarray:
-    """Summed pairs of samples a prompt, over replicas, (prompts, 5)."""
-    answers, right = field.arrays(arm, "answer", cell), field.each(arm, "ok", cell) > 0
-    return np.array(
-        [sum(pairs(answers[r, p], right[r, p]) for r in range(len(answers))) for p in range(answers.shape[1])], dtype=float
-    )
+    """Pairs of samples a prompt, see `metrics.text.pairs`, (prompts, 5)."""
+    answers, right = field.arrays(arm, "answer", cell), field.values(arm, "ok", cell) > 0
+    return np.array([pairs(*rows) for rows in zip(answers, right)])
 
 
 def change(field: Field, arm: str, plain: str, cell: Cell) -> list[Interval]:
@@ -51,8 +49,8 @@ def diversity(field: Field, config: Remasking) -> str:
     if not warm or len(config.seeds) < 2:
         return ""
     out = []
-    for task in config.named():
-        cell = Cell(task, config.lengths(task)[-1], max((t for t in warm if t <= 1), default=warm[0]))
+    for task in config.judged():
+        cell = Cell(task, config.shown(task)[-1], config.warm, config.seeds_of(task)[0])
         arms = [name for name in field.names if field.has(name, cell)]
         found = {name: figures_of(field, name, cell) for name in arms}
         uniform = found[arms[0]]["uniform"]
@@ -93,10 +91,10 @@ ABOUT = (
 
 
 def figures_of(field: Field, arm: str, cell: Cell) -> dict[str, float | None]:
-    """Quality and diversity of a decoder at a cell; diversity of the first replica."""
+    """Quality and diversity of a decoder at a cell."""
     from diptych.recipes.remasking import CountSolutions
 
-    answers, right = field.arrays(arm, "answer", cell)[0], field.each(arm, "ok", cell)[0] > 0
+    answers, right = field.arrays(arm, "answer", cell), field.values(arm, "ok", cell) > 0
     prompts, many = right.shape
     sums = _tables(field, arm, cell).sum(0)
     task, count = known(cell.task), CountSolutions()
@@ -140,8 +138,8 @@ def quality_plot(
     else:
         series = []
         for name in shown[:6]:
-            cells = [Cell(task, config.lengths(task)[-1], t) for t in warm]
-            held = [figures_of(field, name, cell) for cell in cells]
+            cells = [Cell(task, config.shown(task)[-1], t, config.seeds_of(task)[0]) for t in warm]
+            held = [figures_of(field, name, cell) for cell in cells if field.has(name, cell)]
             x, y = ([float(one[key] or 0) for one in held] for key in ("coverage", "accuracy"))
             series.append(Series(field.labels[name], x, y))
         svg = lines(series, title="quality and diversity", x_title="coverage of the right answers", y_title="accuracy")

@@ -12,7 +12,7 @@ from diptych.compare import stats, store
 from diptych.compare.numbers import number
 from diptych.compare.stats import Interval, Replicates
 from diptych.metrics import base
-from diptych.recipes.remasking_arms import Cell, parsed
+from diptych.recipes.remasking_arms import Cell, known, parsed
 from diptych.study import Samples
 
 RESAMPLES = 2000
@@ -29,15 +29,13 @@ class Field:
     run: Path
     names: tuple[str, ...] = field(init=False)
     labels: dict[str, str] = field(init=False)
-    _keys: dict[str, list[str]] = field(init=False)
+    _keys: dict[str, str] = field(init=False)
     _places: dict[str, dict[tuple[Cell, bool], np.ndarray]] = field(init=False, default_factory=dict)
-    _samples: dict[str, list[Samples]] = field(init=False, default_factory=dict)
+    _samples: dict[str, Samples] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         arms = store.read_json(self.run / "report.json")["arms"]
-        self._keys = {}
-        for arm in arms:
-            self._keys.setdefault(arm["name"], []).append(arm["key"])
+        self._keys = {arm["name"]: arm["key"] for arm in arms}
         self.names = tuple(self._keys)
         self.labels = {arm["name"]: arm["label"] for arm in arms}
 
@@ -45,18 +43,16 @@ class Field:
         return arm in self._keys and (cell, dev) in self._index(arm)
 
     def values(self, arm: str, name: str, cell: Cell, dev: bool = False) -> np.ndarray:
-        """A number of the trace, mean over replicas, (prompts, seeds)."""
-        return self.each(arm, name, cell, dev).mean(0)
-
-    def each(self, arm: str, name: str, cell: Cell, dev: bool = False) -> np.ndarray:
-        """A number of the trace, (replicas, prompts, seeds)."""
-        place = self._index(arm)[cell, dev]
-        return np.stack([samples.trace[name][place] for samples in self._read(arm)])
+        """A number of the trace, (prompts, seeds); "score" is quality, higher better: 1 for a right answer, and for prose what
+        its tokens cost its model at most, turned round [nats a token]."""
+        place, trace = self._index(arm)[cell, dev], self._read(arm).trace
+        if name == "score":
+            return trace["ok"][place] if known(cell.task).judge is not None else -trace["nll"][place]
+        return trace[name][place]
 
     def arrays(self, arm: str, name: str, cell: Cell, dev: bool = False) -> np.ndarray:
-        """An array of the samples, (replicas, prompts, seeds, ...)."""
-        place = self._index(arm)[cell, dev]
-        return np.stack([samples.arrays[name][place] for samples in self._read(arm)])
+        """An array of the samples, (prompts, seeds, ...)."""
+        return self._read(arm).arrays[name][self._index(arm)[cell, dev]]
 
     def mean(self, arm: str, name: str, cell: Cell, dev: bool = False) -> float:
         return float(self.values(arm, name, cell, dev).mean())
@@ -66,18 +62,18 @@ class Field:
         total = float(self.values(arm, below, cell).sum())
         return float(self.values(arm, above, cell).sum()) / total if total else None
 
-    def _read(self, arm: str) -> list[Samples]:
+    def _read(self, arm: str) -> Samples:
         if arm not in self._samples:
-            found = [store.read_samples(self.run, key) for key in self._keys[arm]]
-            if any(samples is None for samples in found):
+            found = store.read_samples(self.run, self._keys[arm])
+            if found is None:
                 raise ValueError(f"samples: {self.run} holds none of arm {arm!r}; run the comparison again")
-            self._samples[arm] = [samples.take(found[0].units) for samples in found if samples is not None and found[0]]
+            self._samples[arm] = found
         return self._samples[arm]
 
     def _index(self, arm: str) -> dict[tuple[Cell, bool], np.ndarray]:
         if arm not in self._places:
             groups: dict[tuple[Cell, bool], dict[int, dict[int, int]]] = {}
-            for i, unit in enumerate(self._read(arm)[0].units):
+            for i, unit in enumerate(self._read(arm).units):
                 cell, index, dev = parsed(unit.item)
                 groups.setdefault((cell, dev), {}).setdefault(index, {})[unit.seed] = i
             self._places[arm] = {

@@ -6,7 +6,7 @@ The frontier at a cost is the best accuracy that threshold decoding reaches for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,14 +26,15 @@ class Matched:
     """A decoder at a cell beside threshold decoding at the same cost.
 
     Args:
-        found: accuracy less the frontier's at the same cost, by cost.
-        verdicts: by cost, after Holm over all that are asked at once.
+        score: its quality, higher better: accuracy, or for prose the bound on its likelihood.
+        found: score less the frontier's at the same cost, by cost.
+        verdicts: by cost, after Holm over all that are asked of a checkpoint at once.
         needed: prompts that would decide, by cost; None where none would, or it is decided.
     """
 
     arm: str
     cell: Cell
-    accuracy: float
+    score: float
     cost: dict[str, float]
     found: dict[str, Interval]
     verdicts: dict[str, str]
@@ -72,8 +73,8 @@ def frontier(cost: np.ndarray, quality: np.ndarray, at: np.ndarray) -> np.ndarra
 
 
 def against(field: Field, arm: str, settings: Sequence[str], cell: Cell, cost: Cost) -> Interval:
-    """Accuracy of a decoder less the frontier of some settings at its cost; whole prompts are resampled, costs with them."""
-    count = len(field.values(arm, "ok", cell))
+    """Quality of a decoder less the frontier of some settings at its cost; whole prompts are resampled, costs with them."""
+    count = len(field.values(arm, "score", cell))
     weight = weights(count)
     total = weight.sum(1, keepdims=True)
 
@@ -81,30 +82,40 @@ def against(field: Field, arm: str, settings: Sequence[str], cell: Cell, cost: C
         table = np.stack([field.values(one, name, cell)[:count].mean(1) for one in arms], 1)
         return weight @ table / total
 
-    ours = means("ok", [arm])[:, 0]
-    best = frontier(means(cost, settings), means("ok", settings), means(cost, [arm])[:, 0])
+    ours = means("score", [arm])[:, 0]
+    best = frontier(means(cost, settings), means("score", settings), means(cost, [arm])[:, 0])
     difference = ours - best
     return interval_of(np.where(np.abs(difference) < 1e-12, 0.0, difference), count)
 
 
-def matched(field: Field, arms: Sequence[str], settings: Sequence[str], cells: Sequence[Cell], margin: float) -> list[Matched]:
-    """Every decoder at every cell it was run on; Holm over all of them, each unit of cost a family."""
-    asked = [(arm, cell) for cell in cells for arm in arms if field.has(arm, cell)]
+def matched(
+    field: Field, arms: Sequence[str], settings: Sequence[str], cells: Sequence[Cell], margin: Callable[[Cell], float]
+) -> list[Matched]:
+    """Every decoder at every cell it was run on; Holm over those of one checkpoint, each unit of cost a family."""
+    families: dict[str, list[tuple[str, Cell]]] = {}
+    for cell in cells:
+        families.setdefault(cell.checkpoint, []).extend((arm, cell) for arm in arms if field.has(arm, cell))
+    return [one for asked in families.values() if asked for one in _family(field, asked, settings, margin)]
+
+
+def _family(
+    field: Field, asked: Sequence[tuple[str, Cell]], settings: Sequence[str], margin: Callable[[Cell], float]
+) -> list[Matched]:
     found = {cost: [against(field, arm, settings, cell, cost) for arm, cell in asked] for cost in COSTS}
     chances = {cost: adjusted(found[cost]) for cost in COSTS}
     out = []
     for i, (arm, cell) in enumerate(asked):
-        verdicts = {cost: verdict(found[cost][i], margin, chances[cost][i]) for cost in COSTS}
+        verdicts = {cost: verdict(found[cost][i], margin(cell), chances[cost][i]) for cost in COSTS}
         out.append(
             Matched(
                 arm,
                 cell,
-                field.mean(arm, "ok", cell),
+                field.mean(arm, "score", cell),
                 {cost: field.mean(arm, cost, cell) for cost in COSTS},
                 {cost: found[cost][i] for cost in COSTS},
                 verdicts,
                 {
-                    cost: stats.needed(found[cost][i], margin, len(asked)) if verdicts[cost] == "undecided" else None
+                    cost: stats.needed(found[cost][i], margin(cell), len(asked)) if verdicts[cost] == "undecided" else None
                     for cost in COSTS
                 },
             )
@@ -117,43 +128,45 @@ class Choice:
     """A threshold chosen on development prompts, and what it gives on test prompts.
 
     Args:
-        chosen: the cheapest setting whose development accuracy is within the margin of the best.
+        chosen: the cheapest setting whose development score is within the margin of the best.
         oracle: the same choice made on the test prompts.
     """
 
     family: str
     cell: Cell
     chosen: str
-    accuracy: float
+    score: float
     evaluations: float
     oracle: str
-    oracle_accuracy: float
+    oracle_score: float
 
 
 def choose(field: Field, settings: Sequence[str], cell: Cell, margin: float, dev: bool) -> str:
-    """The cheapest setting within the margin of the most accurate."""
-    quality = {arm: field.mean(arm, "ok", cell, dev) for arm in settings}
+    """The cheapest setting within the margin of the best."""
+    quality = {arm: field.mean(arm, "score", cell, dev) for arm in settings}
     enough = [arm for arm in settings if quality[arm] >= max(quality.values()) - margin]
     return min(enough, key=lambda arm: field.mean(arm, "evaluations", cell, dev))
 
 
-def choices(field: Field, families: dict[str, Sequence[str]], cells: Sequence[Cell], margin: float) -> list[Choice]:
+def choices(
+    field: Field, families: dict[str, Sequence[str]], cells: Sequence[Cell], margin: Callable[[Cell], float]
+) -> list[Choice]:
     """The choice of each family at each cell that has development prompts."""
     out = []
     for cell in cells:
         for family, settings in families.items():
             held = [arm for arm in settings if field.has(arm, cell, dev=True)]
             if held:
-                chosen, oracle = (choose(field, held, cell, margin, dev) for dev in (True, False))
+                chosen, oracle = (choose(field, held, cell, margin(cell), dev) for dev in (True, False))
                 out.append(
                     Choice(
                         family,
                         cell,
                         chosen,
-                        field.mean(chosen, "ok", cell),
+                        field.mean(chosen, "score", cell),
                         field.mean(chosen, "evaluations", cell),
                         oracle,
-                        field.mean(oracle, "ok", cell),
+                        field.mean(oracle, "score", cell),
                     )
                 )
     return out

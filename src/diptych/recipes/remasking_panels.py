@@ -13,6 +13,7 @@ from diptych.compare.panels import figure, grid, prose, table
 from diptych.compare.plot_decode import decode_strip
 from diptych.compare.plot_verdicts import verdict_map
 from diptych.compare.plots import Series, lines
+from diptych.metrics.text import distinct, self_bleu
 from diptych.recipes import remasking as recipe
 from diptych.recipes.remasking_arms import Cell, known, prompt_of
 from diptych.recipes.remasking_claims import claims
@@ -42,7 +43,7 @@ class Sections:
         settings = [name for name in field.names if name.startswith("threshold-") or name == "one"]
         others = [name for name in field.names if name not in settings]
         cells = config.cells()
-        judged = matched(field, others, settings, cells, recipe.MARGINS["accuracy"])
+        judged = matched(field, others, settings, cells, recipe.margin)
         made = [
             ("answers", "What the study finds", claims(field, config, judged)),
             ("frontiers", "Accuracy at equal cost", frontiers(field, config, settings)),
@@ -51,6 +52,7 @@ class Sections:
             ("mechanism", "What was checked, and what came of it", mechanism(field, config)),
             ("detectors", "Shadow slots against leave-one-out", detectors(field, config)),
             ("diversity", "Quality and diversity", diversity(field, config)),
+            ("prose", "Prose", prose_table(field, config)),
             ("choice", "Thresholds chosen on other prompts", chosen(field, config, settings)),
             ("strip", "One prompt being written", strips(field, config)),
             ("paper", "Beside the published study", published(field, config)),
@@ -62,16 +64,16 @@ def frontiers(field: Field, config: recipe.Remasking, settings: Sequence[str]) -
     """Accuracy against both costs, one panel a block length; threshold decoding as a band."""
     out = []
     for task in config.named():
-        for temperature in dict.fromkeys((config.temperatures[0], config.temperatures[-1])):
+        for temperature in dict.fromkeys((config.cold, config.warm or config.cold)):
             figures = []
             for cost in COSTS:
-                for block in recipe.spread(config.lengths(task)):
-                    cell = Cell(task, block, temperature)
+                for block in config.shown(task):
+                    cell = Cell(task, block, temperature, config.seeds_of(task)[0])
                     figures.append(
                         figure(
                             frontier_plot(field, settings, cell, cost),
                             f"Block {block}, by {UNITS[cost]}",
-                            "Line and band: threshold decoding." if block == config.lengths(task)[0] else "",
+                            "Line and band: threshold decoding." if block == config.shown(task)[0] else "",
                             full=False,
                         )
                     )
@@ -86,7 +88,7 @@ def frontiers(field: Field, config: recipe.Remasking, settings: Sequence[str]) -
 def frontier_plot(field: Field, settings: Sequence[str], cell: Cell, cost: str) -> str:
     """Threshold settings as a curve with a band, the shown decoders as points named at their end."""
     here = sorted((name for name in settings if field.has(name, cell)), key=lambda name: field.mean(name, cost, cell))
-    spans = [_accuracy(field, name, cell) for name in here]
+    spans = [_score(field, name, cell) for name in here]
     base = Series(
         "threshold",
         [field.mean(name, cost, cell) for name in here],
@@ -103,28 +105,29 @@ def frontier_plot(field: Field, settings: Sequence[str], cell: Cell, cost: str) 
     for label, names in families.items():
         mine = sorted((n for n in names if field.has(n, cell)), key=lambda name: field.mean(name, cost, cell))
         if mine:
-            drawn.append(Series(label, [field.mean(n, cost, cell) for n in mine], [field.mean(n, "ok", cell) for n in mine]))
-    title = f"accuracy against {UNITS[cost]}, {recipe.told(cell)}"
-    return lines(drawn, title=title, x_title=UNITS[cost], y_title="accuracy", width=312)
+            drawn.append(Series(label, [field.mean(n, cost, cell) for n in mine], [field.mean(n, "score", cell) for n in mine]))
+    quality = recipe.quality(cell.task)
+    title = f"{quality} against {UNITS[cost]}, {recipe.told(cell)}"
+    return lines(drawn, title=title, x_title=UNITS[cost], y_title=quality, width=312)
 
 
-def _accuracy(field: Field, arm: str, cell: Cell) -> tuple[float, float, float]:
-    """Accuracy with its interval."""
-    rows = field.values(arm, "ok", cell).mean(1)
+def _score(field: Field, arm: str, cell: Cell) -> tuple[float, float, float]:
+    """Quality with its interval; that of an accuracy lies within 0 and 1."""
+    rows = field.values(arm, "score", cell).mean(1)
     weight = weights(len(rows))
     found = interval_of(weight @ rows / weight.sum(1), len(rows))
     low, high = (found.value if end is None else end for end in (found.low, found.high))
-    return found.value, max(low, 0.0), min(high, 1.0)
+    return (found.value, low, high) if rows.min() < 0 else (found.value, max(low, 0.0), min(high, 1.0))
 
 
 def verdict_table(field: Field, judged: Sequence[Matched]) -> str:
-    """Every decoder at every cell: accuracy, costs, difference to the frontier, verdicts."""
+    """Every decoder at every cell: quality, costs, difference to the frontier, verdicts."""
     out = []
     for cell in dict.fromkeys(one.cell for one in judged):
         rows = [
             (
                 field.labels[one.arm],
-                number(one.accuracy, 3),
+                number(one.score, 3),
                 number(one.cost["evaluations"], 2),
                 number(one.cost["tokens"], 0),
                 _told(one, "evaluations"),
@@ -134,13 +137,21 @@ def verdict_table(field: Field, judged: Sequence[Matched]) -> str:
             for one in judged
             if one.cell == cell
         ]
-        head = ("decoder", "accuracy", "evaluations", "tokens", "at equal evaluations", "at equal tokens", "in all")
+        head = (
+            "decoder",
+            recipe.quality(cell.task),
+            "evaluations",
+            "tokens",
+            "at equal evaluations",
+            "at equal tokens",
+            "in all",
+        )
         out.append(f"<details><summary>{recipe.told(cell)}</summary>{table(head, rows)}</details>")
     return prose(
-        "The difference in accuracy to the frontier of threshold decoding at the same cost, interpolated anew in each resample "
-        f"of prompts; margin {recipe.MARGINS['accuracy']:g}, Holm's adjustment over decoders and cells. Dominated: threshold "
-        "decoding is at least as good in both units and better in one. Unit-dependent: better in one unit alone. Undecided "
-        "cells name the number of prompts that would decide."
+        "The difference in quality to the frontier of threshold decoding at equal cost, interpolated anew in each resample of "
+        f"prompts; margin {recipe.MARGINS['accuracy']:g} (prose: {recipe.MARGINS['nll']:g} nats), Holm's adjustment over the "
+        "decoders and cells of a checkpoint. Dominated: threshold decoding is as good in both units at least, better in one. "
+        "Unit-dependent: better in one unit alone. Undecided cells name the number of prompts that would decide."
     ) + "".join(out)
 
 
@@ -152,17 +163,64 @@ def _told(one: Matched, cost: str) -> str:
     return f"{told(found)} {one.verdicts[cost]}{more}"
 
 
+def prose_table(field: Field, config: recipe.Remasking) -> str:
+    """Likelihood and variety of texts that are neither right nor wrong."""
+    out = []
+    for task in config.named():
+        if task in config.judged():
+            continue
+        for cell in (c for c in config.cells() if c.task == task and config.is_shown(c) and config.is_first(c)):
+            rows = [_prose_row(field, name, cell) for name in field.names if field.has(name, cell)]
+            head = (
+                "decoder",
+                "nats a token",
+                "perplexity",
+                "distinct-4",
+                "self-BLEU",
+                "evaluations",
+                "tokens",
+                "coverage",
+                "flip-flop",
+            )
+            out.append(f"<details><summary>{recipe.told(cell)}</summary>{table(head, rows)}</details>")
+    return (
+        ""
+        if not out
+        else prose(
+            "Letters of the Python documentation, continued. There is no right answer, so quality is what the model that wrote "
+            "it bounds its cost by, in nats a letter and as a perplexity. Low numbers praise dull text: distinct-4 (share of "
+            "distinct runs of four letters among a prompt's samples) and self-BLEU stand beside them."
+        )
+        + "".join(out)
+    )
+
+
+def _prose_row(field: Field, name: str, cell: Cell) -> tuple[str, ...]:
+    value, low, high = (-one for one in _score(field, name, cell))
+    answers = field.arrays(name, "answer", cell)[..., : known(cell.task).answer_length]
+    once = cell.temperature == 0
+    return (
+        field.labels[name],
+        f"{number(value, 3)} [{number(high, 3)}, {number(low, 3)}]",
+        number(float(np.exp(value)), 2),
+        number(float(np.mean([distinct(rows[:1] if once else rows, 4) for rows in answers])), 3),
+        "" if once else number(float(np.mean([self_bleu(rows) for rows in answers])), 3),
+        number(field.mean(name, "evaluations", cell), 1),
+        number(field.mean(name, "tokens", cell), 0),
+        number(field.ratio(name, "covered", "asked", cell), 3),
+        number(field.ratio(name, "returned", "remasks", cell), 2),
+    )
+
+
 def maps(field: Field, config: recipe.Remasking) -> str:
     """Paired differences of WINO to the threshold it writes by, block length x temperature."""
-    asked = [(task, tau) for task in config.named() for tau in (0.5, 0.7, 0.9)]
+    asked = [(task, tau) for task in config.judged() for tau in (0.5, 0.7, 0.9)]
     keys = [(task, tau, b, t) for task, tau in asked for b in config.lengths(task) for t in config.temperatures]
-    found = {
-        key: paired(
-            field.values(f"wino-{key[1]:g}", "ok", Cell(key[0], key[2], key[3])),
-            field.values(f"threshold-{key[1]:g}", "ok", Cell(key[0], key[2], key[3])),
-        )
-        for key in keys
-    }
+    found = {}
+    for task, tau, block, temperature in keys:
+        cell = Cell(task, block, temperature, config.seeds_of(task)[0])
+        ours, plain = (field.values(f"{name}-{tau:g}", "ok", cell) for name in ("wino", "threshold"))
+        found[task, tau, block, temperature] = paired(ours, plain)
     chance = dict(zip(keys, adjusted(list(found.values()))))
     figures = []
     for task, tau in asked:
@@ -191,16 +249,16 @@ def mechanism(field: Field, config: recipe.Remasking) -> str:
     """Coverage and flip-flop against block length, and the counts behind them."""
     figures, rows = [], []
     names = [name for name in ("wino-0.5", "wino-0.7", "wino-0.9", "edit", "saber") if name in field.names]
-    for task in config.named():
-        temperature = config.temperatures[0]
+    for task in config.judged():
         blocks = config.lengths(task)
+        cells = [Cell(task, block, config.cold, config.seeds_of(task)[0]) for block in blocks]
         for title, above, below, about in (
             ("Coverage", "covered", "asked", "share of final tokens checked when they could still be reopened"),
             ("Flip-flop", "returned", "remasks", "share of reopened tokens that came back as they were"),
         ):
             series = []
             for name in names:
-                points = [(b, field.ratio(name, above, below, Cell(task, b, temperature))) for b in blocks]
+                points = [(c.block, field.ratio(name, above, below, c)) for c in cells if field.has(name, c)]
                 held = [(float(b), share) for b, share in points if share is not None]
                 if held:
                     series.append(Series(field.labels[name].partition("/")[0], [b for b, _ in held], [s for _, s in held]))
@@ -209,10 +267,9 @@ def mechanism(field: Field, config: recipe.Remasking) -> str:
                     series, title=f"{title}, {known(task).label}", x_title="block length", y_title=title.lower(),
                     log_x=True, width=312,
                 )  # fmt: skip
-                figures.append(figure(svg, f"{title}, {known(task).label}, T {temperature:g}", about, full=False))
+                figures.append(figure(svg, f"{title}, {known(task).label}, T {config.cold:g}", about, full=False))
         for name in (n for n in field.names if n.startswith(("wino", "edit", "saber", "repair", "remdm", "path"))):
-            here = (Cell(task, b, temperature) for b in recipe.spread(blocks))
-            rows += [_mechanism_row(field, name, cell) for cell in here if field.has(name, cell)]
+            rows += [_mechanism_row(field, name, c) for c in cells if c.block in config.shown(task) and field.has(name, c)]
     head = ("decoder", "cell", "remasks", "coverage", "flip-flop", "fixed", "broke", "against")
     about = "Fixed and broke: samples that were wrong under the plain decoder named last and are right now, and the reverse."
     return grid(figures) + f"<details><summary>Counts</summary>{table(head, rows, about)}</details>"
@@ -221,8 +278,8 @@ def mechanism(field: Field, config: recipe.Remasking) -> str:
 def _mechanism_row(field: Field, name: str, cell: Cell) -> tuple[str, ...]:
     plain = plain_of(name, field)
     covered, returned = field.ratio(name, "covered", "asked", cell), field.ratio(name, "returned", "remasks", cell)
-    ours = field.each(name, "ok", cell) > 0
-    theirs = field.each(plain, "ok", cell)[:, : ours.shape[1]] > 0
+    ours = field.values(name, "ok", cell) > 0
+    theirs = field.values(plain, "ok", cell)[: len(ours)] > 0
     return (
         field.labels[name],
         recipe.told(cell),
@@ -248,20 +305,20 @@ def chosen(field: Field, config: recipe.Remasking, settings: Sequence[str]) -> s
     families = {"threshold": settings, "WINO": [n for n in field.names if n.startswith("wino-0.")]}
     if "yours" in field.names:
         families["yours"] = ["yours"]
-    found = choices(field, families, config.cells(), recipe.MARGINS["accuracy"])
+    found = choices(field, families, config.cells(), recipe.margin)
     if not found:
         return ""
     rows = [
         (
-            recipe.told(one.cell), field.labels[one.chosen], number(one.accuracy, 3), number(one.evaluations, 2),
-            field.labels[one.oracle], number(one.oracle_accuracy - one.accuracy, 3, sign=True),
+            recipe.told(one.cell), field.labels[one.chosen], number(one.score, 3), number(one.evaluations, 2),
+            field.labels[one.oracle], number(one.oracle_score - one.score, 3, sign=True),
         )
         for one in found
     ]  # fmt: skip
-    head = ("cell", "chosen", "test accuracy", "evaluations", "chosen on the test", "what that would add")
+    head = ("cell", "chosen", "quality on the test", "evaluations", "chosen on the test", "what that would add")
     return prose(
-        f"On {config.dev} prompts of the development split the cheapest setting within {recipe.MARGINS['accuracy']:g} of the "
-        "most accurate one is chosen. The last column is the bias that choosing on the judged prompts would bring."
+        f"On {config.dev} prompts of the development split the cheapest setting within the margin of the best one is chosen. "
+        "The last column is the bias that choosing on the judged prompts would bring."
     ) + table(head, rows)
 
 
@@ -269,17 +326,16 @@ def strips(field: Field, config: recipe.Remasking) -> str:
     """The prompt, among those of a cell, that one decoder reopened the most tokens of, under that decoder and its plain one."""
     out = []
     for task in config.named():
-        cell = Cell(task, config.lengths(task)[-1], config.temperatures[0])
+        cell = Cell(task, config.shown(task)[-1], config.cold, config.seeds_of(task)[0])
         arm = "wino-0.5"
-        if not field.has(arm, cell):
-            continue
         many = field.values(arm, "remasks", cell)[:, 0]
         ours, theirs = field.values(arm, "ok", cell)[:, 0], field.values("threshold-0.5", "ok", cell)[:, 0]
         good = np.flatnonzero((ours > theirs) & (many > 0))
         at = int(good[np.argmin(many[good])] if len(good) else np.argmax(many))
         for name in ("threshold-0.5", arm):
             svg, right = strip(field, name, cell, at)
-            words = f"{field.labels[name]}: {'right' if right else 'wrong'}"
+            verdict_ = "" if task not in config.judged() else ": right" if right else ": wrong"
+            words = f"{field.labels[name]}{verdict_}"
             out.append(figure(svg, f"{recipe.told(cell)}, {words}", "Rows are evaluations; lines part blocks."))
     return prose(
         "A prompt that remasking mended with the fewest reopened tokens, if there is one; else the one it reopened the most of."
@@ -290,10 +346,10 @@ def strip(field: Field, arm: str, cell: Cell, index: int, seed: int = 0) -> tupl
     """One decode as a picture, and whether it is right."""
     task = known(cell.task)
     start = task.canvas(prompt_of(cell.item(index))[None])[0, task.start :]
-    states = replay(field.arrays(arm, "log", cell)[0, index, seed], start, task.mask_id)
+    states = replay(field.arrays(arm, "log", cell)[index, seed], start, task.mask_id)
     side = int(task.answer_length**0.5)
     svg = decode_strip(
         states, task.words, task.mask_id, cell.block, title=f"prompt {index} under {field.labels[arm]}",
         groups=side if side * side == task.answer_length else 0,
     )  # fmt: skip
-    return svg, bool(field.each(arm, "ok", cell)[0, index, seed])
+    return svg, bool(field.values(arm, "ok", cell)[index, seed])

@@ -19,7 +19,13 @@ SHADOWS = ("joint", "alone")
 
 
 def probe(
-    process: Masked, denoise: Denoiser, states: np.ndarray, canvas: Tensor, block: int, keys: Sequence[str]
+    process: Masked,
+    denoise: Denoiser,
+    states: np.ndarray,
+    canvas: Tensor,
+    block: int,
+    keys: Sequence[str],
+    answers: Sequence[np.ndarray | None],
 ) -> np.ndarray:
     """What the detectors say of the written tokens of one open block a row.
 
@@ -30,14 +36,16 @@ def probe(
         canvas: what decoding started from, (N, prompt + L).
         block: block length.
         keys: noise keys, N of them; they choose the states.
+        answers: all right answers of each row, (S, L), or None where they are not known.
 
     Returns:
-        (N, L, 5) of float32: probability of the written token under joint shadow slots, slots that see themselves alone, exact
-        leave-one-out, and the model that sees the token; the token. -1 where there is none: outside the open block.
+        (N, L, 6) of float32: probability of the written token under joint shadow slots, slots that see themselves alone, exact
+        leave-one-out, and the model that sees the token; the token; whether it is at `fault` (-1 where that is not known). -1
+        where there is none: outside the open block.
     """
     rows, length = states.shape[1:]
     start = canvas.shape[1] - length
-    found = np.full((rows, length, 5), -1.0, np.float32)
+    found = np.full((rows, length, 6), -1.0, np.float32)
     given = states[0] != process.mask_id
     choice = Noise(tuple(keys)).uniform((1,), "probe")[:, 0].numpy()
     picked: dict[tuple[int, int], list[int]] = {}
@@ -65,9 +73,21 @@ def probe(
             values.append(leave_one_out(process, bound, x, every, span, wanted))
             tokens = x[:, span[0] : span[1]].masked_fill(~wanted, 0)
             values.append(probability(bound(x, 0.5)[:, span[0] : span[1]], tokens))
-            table = torch.stack([*(value.float() for value in values), tokens.float()], -1)
+            wrong = [fault(whole[row, start:], answers[row], process.mask_id)[inside] for row in index]
+            values += [tokens, torch.from_numpy(np.stack(wrong))]
+            table = torch.stack([value.float() for value in values], -1)
             found[index, inside] = table.masked_fill(~wanted[..., None], -1.0).numpy()
     return found
+
+
+def fault(state: np.ndarray, answers: np.ndarray | None, mask: int) -> np.ndarray:
+    """Which tokens of a partly written answer (L,) are at fault: no right answer (S, L) holds all that is written, but one
+    would without this token. 1 or 0; -1 everywhere where the right answers are not known."""
+    if answers is None:
+        return np.full(len(state), -1.0, np.float32)
+    differs = (answers != state) & (state != mask)
+    alone = differs[differs.sum(1) == 1].any(0) if len(answers) else np.zeros(len(state), bool)
+    return (alone & bool((differs.sum(1) > 0).all())).astype(np.float32)
 
 
 def _open(state: np.ndarray, given: np.ndarray, mask: int, block: int) -> list[int]:

@@ -48,6 +48,8 @@ class Quota:
         order: the score, see `decoding.ORDERS`; "left" is left to right, "random" any order.
         prompt: given positions before the answer.
         late: tokens written last whatever their score (LLaDA's end-of-text, which padding has made over-confident).
+        upstream: reproduce two published slips: LLaDA's loop forgets `late` at temperatures above 0 (it edits a copy of the
+            scores), and KLASS's order by entropy writes the most uncertain first.
 
     Raises:
         ValueError: a negative temperature; an unknown order; fewer steps than blocks.
@@ -58,6 +60,7 @@ class Quota:
     order: Order = "confidence"
     prompt: int = 0
     late: tuple[int, ...] = ()
+    upstream: bool = False
 
     def __post_init__(self) -> None:
         check(temperature=self.temperature, order=self.order)
@@ -74,10 +77,15 @@ class Quota:
             for i in range(turns):
                 look = see(process, denoise, x, everyone, span, noise, step, self.temperature)
                 count = masked // turns + (i < masked % turns)
-                score = demoted(look.score(self.order, self.temperature), look, self.late)
-                x = write(x, look.rows, span[0], torch.where(top(score, look.masked, count), look.tokens, look.ids))
+                x = write(x, look.rows, span[0], torch.where(top(self._score(look), look.masked, count), look.tokens, look.ids))
                 step += 1
                 yield x, share(x, process)
+
+    def _score(self, look: Look) -> Tensor:
+        score = look.score(self.order, self.temperature)
+        if self.upstream and self.order == "entropy":
+            score = -score
+        return demoted(score, look, () if self.upstream and self.temperature > 0 else self.late)
 
 
 @dataclass(frozen=True)

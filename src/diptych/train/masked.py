@@ -37,13 +37,31 @@ def masked_bound(
         generator: on the ids' device.
         most: the most masks in a row; 0 = all that are asked for.
     """
-    rows, length = ids.shape
+    rows = len(ids)
     place = (torch.arange(rows, device=ids.device) + torch.rand(rows, generator=generator, device=ids.device)) / rows
+    score = torch.rand(ids.shape, generator=generator, device=ids.device)
+    return bound_at(net, ids, asked, mask_id, place, score, most)
+
+
+def bound_at(
+    net: Callable[[Tensor, Tensor, Any], Tensor],
+    ids: Tensor,
+    asked: Tensor,
+    mask_id: int,
+    place: Tensor,
+    score: Tensor,
+    most: int = 0,
+) -> Tensor:
+    """`masked_bound` with its draws given: mean cross-entropy at the masks, (B,).
+
+    Args:
+        place: where between one mask (0) and all that may be (1), (B,) in [0, 1).
+        score: the asked tokens with the lowest scores are masked, (B, L) in [0, 1).
+    """
     limit = asked.sum(1)
     limit = limit.clamp(max=most) if most else limit
     masks = torch.minimum((place * limit).long(), limit - 1) + 1
-    score = torch.rand((rows, length), generator=generator, device=ids.device) + ~asked
-    masked = score.argsort(1).argsort(1) < masks[:, None]
-    logits = net(torch.where(masked, mask_id, ids), masks / length, {})
+    masked = (score + ~asked).argsort(1).argsort(1) < masks[:, None]
+    logits = net(torch.where(masked, mask_id, ids), masks / ids.shape[1], {})
     nll = F.cross_entropy(logits.float().flatten(0, 1), ids.flatten(), reduction="none").reshape(ids.shape)
     return torch.where(masked, nll, 0).sum(1) / masks
