@@ -285,7 +285,7 @@ def fields(coefficient: Tensor, grid: SpectralGrid) -> Tensor:
 
 
 def invertible(grid: SpectralGrid) -> SpectralGrid:
-    """The grid with a DCT where it had a window: same shells, and filters can be applied."""
+    """The grid with a DCT where it had a window, so that filters apply; same shells, of which the last may be missing."""
     return SpectralGrid(grid.shape, grid.spacing, grid.periodic, "dct", grid.detrend, grid.dealiased, grid.by, grid.width)
 
 
@@ -298,9 +298,11 @@ def filtered(field: Tensor, gain: Tensor, grid: SpectralGrid) -> Tensor:
     Raises:
         ValueError: fields of another shape, or more gains than shells.
     """
+    if gain.shape[-1] > grid.shells:
+        raise ValueError(f"filter: {gain.shape[-1]} gains for {grid.shells} shells of the grid {grid.shape}")
     plain = invertible(grid)
     c = coefficients(field, plain)
-    return fields(c * over_modes(gain.to(c.real.dtype), plain), plain)
+    return fields(c * over_modes(gain[..., : plain.shells].to(c.real.dtype), plain), plain)
 
 
 def band(field: Tensor, edges: tuple[int, int], grid: SpectralGrid) -> Tensor:
@@ -311,16 +313,8 @@ def band(field: Tensor, edges: tuple[int, int], grid: SpectralGrid) -> Tensor:
 
 
 def over_modes(per_shell: Tensor, grid: SpectralGrid) -> Tensor:
-    """A value a shell at each of its modes: (..., shells) -> (..., *spectral_shape); zero for shells past its end.
-
-    Raises:
-        ValueError: more values than shells.
-    """
-    count = per_shell.shape[-1]
-    if count > grid.shells:
-        raise ValueError(f"shells: {count} values for {grid.shells} shells of the grid {grid.shape}")
-    if count < grid.shells:
-        per_shell = torch.nn.functional.pad(per_shell, (0, grid.shells - count))
+    """A value a shell at each of its modes: (..., up to shells) -> (..., *spectral_shape); zero for shells past its end."""
+    per_shell = torch.nn.functional.pad(per_shell, (0, grid.shells - per_shell.shape[-1]))
     shell = tables(grid, per_shell.device, per_shell.dtype).shell
     return per_shell[..., shell].unflatten(-1, grid.spectral_shape)
 
