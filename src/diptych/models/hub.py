@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ MODELS: dict[str, tuple[type[nn.Module], type]] = {
     "MaskedLM": (MaskedLM, MaskedLMConfig),
     "PatchConv": (PatchConv, PatchConvConfig),
 }
+BARE = {"I1"}
+"""Classes whose state_dict is all they hold: built without values, which the file's tensors then are."""
 STORED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 WEIGHTS, CONFIG, SCHEMA = "model.safetensors", "config.json", 1
 
@@ -137,7 +140,9 @@ def load_model(where: str | Path, device: str | torch.device = "cpu") -> nn.Modu
     path = _weights(where)
     described = describe(where)
     build, config_class = MODELS[described["class"]]
-    model = build(from_json(config_class, described["config"]))
+    bare = described["class"] in BARE
+    with torch.device("meta") if bare else nullcontext():
+        model = build(from_json(config_class, described["config"]))
     try:
         tensors = load_file(path)
     except SafetensorError as error:
@@ -153,7 +158,7 @@ def load_model(where: str | Path, device: str | torch.device = "cpu") -> nn.Modu
         parts = {"missing": missing, "unexpected": unexpected, "of another shape": sorted(shapes)}
         told = "; ".join(f"{what}: {_some(keys)}" for what, keys in parts.items() if keys)
         raise ValueError(f"{path}: does not fit its {described['class']} config; tensors {told}")
-    model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in tensors.items()}, strict=True)
+    model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in tensors.items()}, strict=True, assign=bare)
     return model.to(device).eval()
 
 
