@@ -62,3 +62,59 @@ def test_state_survives_the_round_trip():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters()))
     with pytest.raises(ValueError, match=r"'c\.weight'"):
         optim.restore(other, twin, {"c.weight|exp_avg": torch.zeros(1)})
+
+
+def test_the_half_moment_is_rounded_only_to_be_kept():
+    """Against Adam written out in float64 with the first moment rounded once a step."""
+    generator = torch.Generator().manual_seed(2)
+    model, (b1, b2), lr = nn.Linear(7, 5), (0.9, 0.95), 0.01
+    optimizer = optim.Adam16(model, lr, (b1, b2))
+    weights = [p.detach().double().clone() for p in model.parameters()]
+    first, second = [[torch.zeros_like(p) for p in weights] for _ in range(2)]
+    for n in range(1, 40):
+        for i, parameter in enumerate(model.parameters()):
+            parameter.grad = torch.randn(parameter.shape, generator=generator) * 10 ** (n % 5 - 2)
+            grad = parameter.grad.double()
+            mean = b1 * first[i] + (1 - b1) * grad
+            second[i] = b2 * second[i] + (1 - b2) * grad**2
+            weights[i] -= lr * (mean / (1 - b1**n)) / ((second[i] / (1 - b2**n)).sqrt() + 1e-8)
+            first[i] = mean.bfloat16().double()
+        optimizer.step()
+    kept = optim.tensors(optimizer, model)
+    assert kept["weight|exp_avg"].dtype == torch.bfloat16 and kept["weight|exp_avg_sq"].dtype == torch.float32
+    for parameter, expected in zip(model.parameters(), weights):
+        torch.testing.assert_close(parameter.double(), expected, atol=3e-4, rtol=0)
+
+
+def test_the_half_moment_without_rounding_is_adam():
+    """Gradients that are powers of two, and moments that bfloat16 holds exactly: torch's Adam to rounding."""
+    models = [nn.Linear(3, 3), nn.Linear(3, 3)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [optim.Adam16(models[0], 0.1, (0.5, 0.75)), optim.adamw(models[1], 0.1, (0.5, 0.75), 0.0)]
+    for n in range(6):
+        for model, optimizer in zip(models, optimizers):
+            for parameter in model.parameters():
+                parameter.grad = torch.full_like(parameter, (-1.0) ** n)
+            optimizer.step()
+            optimizer.zero_grad()
+    for mine, theirs in zip(models[0].parameters(), models[1].parameters()):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0)
+
+
+def test_weights_without_gradient_stay_and_the_state_comes_back():
+    model, twin = toy.net(), toy.net()
+    optimizer, other = optim.Adam16(model, 0.1, (0.9, 0.99)), optim.Adam16(twin, 0.1, (0.9, 0.99))
+    before = model.b.bias.clone()
+    for parameter in [p for name, p in model.named_parameters() if name != "b.bias"]:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert torch.equal(model.b.bias, before) and not torch.equal(model.a.weight, twin.a.weight)
+    twin.load_state_dict(model.state_dict())
+    optim.restore(other, twin, {name: value.clone() for name, value in optim.tensors(optimizer, model).items()})
+    for one, own in ((model, optimizer), (twin, other)):
+        for parameter in one.parameters():
+            parameter.grad = torch.full_like(parameter, 0.3)
+        own.step()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters()))
+    with pytest.raises(ValueError, match="nothing to train"):
+        optim.Adam16(model.requires_grad_(False), 0.1, (0.9, 0.99))

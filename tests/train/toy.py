@@ -1,10 +1,12 @@
 """A network, its data and its loss, small enough for a test; run as a program it trains one, for torchrun and signals."""
 
+import json
 import sys
 
 import torch
 from torch import nn
 
+from diptych.models.blocks import SwiGLU
 from diptych.train.loop import Shuffled, TrainConfig, train
 from diptych.train.losses import rectified_flow
 
@@ -23,6 +25,28 @@ class Net(nn.Module):
     def forward(self, x, t, cond):
         h = self.norm(torch.tanh(self.a(torch.cat([x, t[:, None].to(x.dtype)], 1))))
         return self.b(self.drop(h)) * self.scale
+
+
+class Gated(nn.Module):
+    """As `Net`, of two gated blocks in a list: what is cut up over ranks; one weight has fewer numbers than there are ranks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 4)
+        self.blocks = nn.ModuleList(SwiGLU(6, 8) for _ in range(2))
+        self.scale = nn.Parameter(torch.ones(()).reshape(1))
+
+    def forward(self, x, t, cond):
+        h = self.a(torch.cat([x, t[:, None].to(x.dtype)], 1))
+        for block in self.blocks:
+            h = h + block(h)
+        return self.b(h) * self.scale
+
+
+def gated(seed: int = 0) -> Gated:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Gated()
 
 
 def net(seed: int = 0, dropout: float = 0.1) -> Net:
@@ -67,4 +91,7 @@ def config(**changes) -> TrainConfig:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train(config(images=int(sys.argv[2])), net(), loss, data(), sys.argv[1], device="cpu")
+    changes = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    model = gated() if "fsdp" in changes else net()
+    done = train(config(images=int(sys.argv[2]), **changes), model, loss, data(), sys.argv[1], device="cpu")
+    assert all(torch.isfinite(p).all() for p in done.model.parameters())

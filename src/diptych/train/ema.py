@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from diptych.train.optim import local
+
 Profile = Literal["constant", "warmup", "power"]
 
 
@@ -48,17 +50,18 @@ class Ema:
         model: the network that is trained; copied, never changed.
         decay: see `decay_at`.
         profile: see `decay_at`.
+        copied: the copy, where the caller has made it (and cut it up over ranks as `model` is); None makes it here.
 
     Attributes:
         model: the copy, in evaluation mode, without gradients.
         step: updates made.
     """
 
-    def __init__(self, model: nn.Module, decay: float, profile: Profile = "warmup") -> None:
+    def __init__(self, model: nn.Module, decay: float, profile: Profile = "warmup", copied: nn.Module | None = None) -> None:
         decay_at(1, decay, profile)
         self.decay, self.step = decay, 0
         self.profile: Profile = profile
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model = (copy.deepcopy(model) if copied is None else copied).eval().requires_grad_(False)
         for parameter in self.model.parameters():
             if parameter.dtype in (torch.bfloat16, torch.float16):
                 parameter.data = parameter.data.float()
@@ -66,7 +69,7 @@ class Ema:
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
         # frozen weights never move, so averaging them would only cost time
         moving: list[tuple[Tensor, Tensor]] = [(a, b) for a, b in pairs if b.requires_grad]
-        self._mine, self._theirs = [a for a, _ in moving], [b for _, b in moving]
+        self._mine, self._theirs = [local(a) for a, _ in moving], [local(b) for _, b in moving]
 
     @torch.no_grad()
     def update(self) -> None:

@@ -17,20 +17,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from diptych import files, track
-from diptych.train import checkpoint, optim, parallel
-from diptych.train.ema import Ema
+from diptych.train import checkpoint, optim, parallel, speed
 from diptych.train.interrupt import Stopped, signals
 from diptych.train.progress import Progress
+from diptych.train.saving import Saver
 from diptych.train.settings import TrainConfig, same
 from diptych.train.shuffled import Shuffled
+from diptych.train.state import State
 
-__all__ = ["Data", "Diverged", "Shuffled", "Stopped", "TrainConfig", "Trained", "train"]
+__all__ = ["Data", "Diverged", "Shuffled", "Start", "Stopped", "TrainConfig", "Trained", "train"]
 
 Batch = dict[str, Tensor]
 Loss = Callable[[nn.Module, Batch, torch.Generator], Tensor]
@@ -48,6 +49,20 @@ class Data(Protocol):
 
 class Diverged(FloatingPointError):
     """A loss or a gradient norm that is not finite."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a new run begins from; a run that has a checkpoint of its own goes on from that.
+
+    Args:
+        folder: "weights": a folder with model.safetensors, or such a file. "everything": the folder of a run.
+        what: "weights" only, the average beginning from them and the optimiser anew; or "everything" in the newest checkpoint
+            of another run: weights, average, both moments and the count of steps, as the stages of one training do.
+    """
+
+    folder: Path
+    what: Literal["weights", "everything"] = "weights"
 
 
 @dataclass(frozen=True)
@@ -94,6 +109,8 @@ def train(
     sample: Sample | None = None,
     device: torch.device | str | None = None,
     trackers: Sequence[str] = (),
+    start: Start | None = None,
+    flops: float = 0.0,
 ) -> Trained:
     """Train `model` in place; run again on the same folder to go on where a killed run left off.
 
@@ -108,24 +125,33 @@ def train(
         sample: `sample(model, path)`, may write pictures under `path`; as `validate`.
         device: where to compute; None = CUDA where there is any.
         trackers: names out of `track.TRACKERS`; log.jsonl is always written.
+        start: where a new run begins; None = from the model as it is.
+        flops: of one row, forward and backward (`speed.flops`); the log then tells the share of the device's peak.
 
     Raises:
-        ValueError: a setting, a loss or a checkpoint that does not fit.
+        ValueError: a setting, a loss or a checkpoint that does not fit, or nothing to start from.
+        StoreError: a checkpoint could not be written; those before it are intact.
         Diverged: a loss or gradient norm that is not finite; the last checkpoint is from before it.
         Stopped: SIGTERM or SIGINT came; a checkpoint was written.
     """
     with contextlib.ExitStack() as stack:
         here = stack.enter_context(parallel.ranks(device))
-        if config.accumulate % here.world:
+        if here.world > 1 or config.tensor > 1:
+            from diptych.train import sharding
+
+            here = sharding.arrange(here, config.fsdp, config.tensor)
+        if config.accumulate % here.rows:
             raise ValueError(
-                f"train.accumulate: {config.accumulate} micro-batches cannot be shared by {here.world} ranks; "
-                f"set accumulate={here.world * math.ceil(config.accumulate / here.world)}"
+                f"train.accumulate: {config.accumulate} micro-batches cannot be shared by {here.rows} ranks; "
+                f"set accumulate={here.rows * math.ceil(config.accumulate / here.rows)}"
             )
         stack.enter_context(parallel.threads(config.threads))
         # layers such as dropout draw from the global stream: it is keyed too, and given back as it was
         devices = [here.device] if here.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices))
-        run = _Run(config, model.to(here.device), loss, data, Path(folder), here)
+        run = _Run(config, model, loss, data, Path(folder), here, start)
+        run.flops = flops
+        stack.callback(run.saver.close)
         stop = stack.enter_context(signals())
         for tracker in run.open(trackers):
             stack.callback(tracker.finish)
@@ -133,35 +159,43 @@ def train(
 
 
 class _Run:
-    """The state of a run: weights, average, optimiser, place, and what the log has gathered."""
+    """The course of a run: its place on the clock, what the log has gathered, and when to log, validate, save and stop."""
 
     def __init__(
-        self, config: TrainConfig, model: nn.Module, loss: Loss, data: Data, folder: Path, here: parallel.Ranks
+        self,
+        config: TrainConfig,
+        model: nn.Module,
+        loss: Loss,
+        data: Data,
+        folder: Path,
+        here: parallel.Ranks,
+        start: Start | None,
     ) -> None:
-        self.config, self.model, self.loss, self.data, self.folder, self.here = config, model, loss, data, folder, here
-        self.images, self.step, self.since = 0, 0, _Since()
-        self.optimizer = optim.adamw(model, config.lr, config.betas, config.weight_decay)
-        self.ema = Ema(model, config.ema, config.ema_profile) if config.ema else None
+        self.config, self.loss, self.data, self.folder, self.here = config, loss, data, folder, here
+        self.images, self.since, self.flops, self.peak = 0, _Since(), 0.0, 0.0
+        own = bool(checkpoint.numbered(folder))
+        if start and start.what == "weights" and not own:
+            checkpoint.load_weights(start.folder, model)
+        self.state = State(config, model, here)
+        if own:
+            saved = self.state.take(folder)
+            same(config, saved["config"], folder)
+            self.images, self.since = saved["images"], _Since(**saved["since"])
+        elif start and start.what == "everything":
+            self.state.take(start.folder)
+        # wrapping sends rank 0's weights to all, so it comes after the resume
+        self.wrapped = here.wrap(model)
         self.generator = torch.Generator(here.device)
         # torch.manual_seed would queue a traceback a call for a CUDA that may never start
         cuda = here.device.type == "cuda"
         self.ambient = torch.cuda.default_generators[here.device.index] if cuda else torch.default_generator
-        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        if checkpoint.numbered(folder):
-            self._resume(checkpoint.load(folder))
-        # wrapping sends rank 0's weights to all, so it comes after the resume
-        self.wrapped = here.wrap(model)
-        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and here.device.type == "cuda")
+        self.saver = Saver(folder, config.keep, here, config.background)
+        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and cuda)
         # checked one step late on CUDA, so that the device never waits for the host
-        self.late = 1 if here.device.type == "cuda" else 0
+        self.late = 1 if cuda else 0
         self.unchecked: list[tuple[int, int, Tensor]] = []
         self.stopping = False
         self.trackers: list[track.Tracker] = []
-
-    @property
-    def best(self) -> nn.Module:
-        """The weights to use: the average where there is one."""
-        return self.ema.model if self.ema else self.model
 
     def open(self, trackers: Sequence[str]) -> list[track.Tracker]:
         """Open the log and the trackers, on rank 0; the log is cut back to where the run stands."""
@@ -180,9 +214,12 @@ class _Run:
         progress = Progress(config.name, self.images, total, sys.stderr if self.here.first else None)
         self.wrapped.train()
         fresh = self.images < total
+        if self.flops and self.here.first and fresh:
+            self.peak = self.here.world * speed.peak(self.here.device, self.bf16)
         while self.images < total:
             before = self.images
             self._step(stop)
+            self.saver.check()
             while len(self.unchecked) > self.late:
                 self._check()
             progress.at(self.images, self.since.smooth)
@@ -197,6 +234,8 @@ class _Run:
                 self._check_all()
             if crossed[0]:
                 values = self._line() | {"perf/images_per_s": progress.speed()}
+                if self.peak:
+                    values["perf/utilisation"] = values["perf/images_per_s"] * self.flops / self.peak
                 if crossed[1]:
                     values |= self._validate(validate, sample)
                 if self.here.first:
@@ -209,56 +248,53 @@ class _Run:
                 progress.resume(self.images)
             if self.stopping and not done:
                 number = stop[0] if stop else signal.SIGTERM
+                self.saver.wait()
                 progress.say(
                     f"stopped by {signal.Signals(number).name} at {self.images:,} of {total:,} images; "
                     "run the same command to go on"
                 )
                 raise Stopped(128 + number)
-        self.model.eval()
-        if self.here.first and (fresh or not (self.folder / "model.safetensors").exists()):
-            checkpoint.save_weights(
-                self.folder / "model.safetensors", self.best, {"name": config.name, "images": str(self.images)}
-            )
+        self.saver.wait()
+        self.state.model.eval()
+        path = self.folder / "model.safetensors"
+        if fresh or not path.exists():
+            best = self.state.best()
+            if best is not None:
+                checkpoint.save_weights(path, best.state_dict(), {"name": config.name, "images": str(self.images)})
         self.here.wait()
         progress.end()
-        return Trained(self.folder, self.best, self.images, self.step, tuple(track.read(self.folder / "log.jsonl")))
+        log = track.read(self.folder / "log.jsonl")
+        return Trained(self.folder, self.state.finished(path), self.images, self.state.step, tuple(log))
 
     def _step(self, stop: list[int]) -> None:
         config, here = self.config, self.here
-        optim.set_rate(self.optimizer, self._rate())
         size = config.batch // config.accumulate
-        share = config.accumulate // here.world
+        share = config.accumulate // here.rows
         total = torch.zeros((), device=here.device)
-        for index in range(here.rank * share, (here.rank + 1) * share):
+        for index in range(here.row * share, (here.row + 1) * share):
             position = self.images + index * size
             key = _key(config.seed, position)
             self.ambient.manual_seed(key)
             self.generator.manual_seed(key)
             rows = {name: value.to(here.device, non_blocking=True) for name, value in self.data.batch(position, size).items()}
-            with parallel.syncing(self.wrapped, index + 1 == (here.rank + 1) * share):
+            with parallel.syncing(self.wrapped, index + 1 == (here.row + 1) * share):
                 with torch.autocast(here.device.type, torch.bfloat16, enabled=self.bf16):
                     losses = self.loss(self.wrapped, rows, self.generator)
                 if losses.shape != (size,):
                     raise ValueError(f"loss: shape {tuple(losses.shape)} for {size} rows; return one loss a row")
                 mean = losses.to(torch.promote_types(losses.dtype, torch.float32)).sum() / config.batch
                 # ranks average their gradients; the step wants their sum
-                (mean * here.world).backward()
+                (mean * here.rows).backward()
             total += mean.detach()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
+        norm = self.state.norm()
         # every rank has the same norm, and learns here of the others' losses and signals
         flag = torch.full((), float(bool(stop)), device=here.device)
-        health = here.share(torch.stack([total, norm.float() / here.world, flag]))
-        self.unchecked.append((self.step + 1, self.images, health))
+        health = here.share(torch.stack([total, norm.float() / here.rows, flag]))
+        self.unchecked.append((self.state.step + 1, self.images, health))
         if not self.late:
             self._check()  # before the weights are touched
-        if config.clip:
-            torch.nn.utils.clip_grads_with_norm_(self.trained, config.clip, norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema:
-            self.ema.update()
+        self.state.move(norm, self._rate())
         self.images += config.batch
-        self.step += 1
 
     def _rate(self) -> float:
         config = self.config
@@ -276,6 +312,7 @@ class _Run:
         step, images, health = self.unchecked.pop(0)
         loss, norm, stop = health.tolist()
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            self.saver.wait()
             paths = checkpoint.numbered(self.folder)
             good = f"the last good checkpoint is {paths[-1]}" if paths else "no checkpoint was written yet"
             raise Diverged(
@@ -293,47 +330,32 @@ class _Run:
         since = self.since
         values = {"train/loss": since.loss / since.steps, "train/grad_norm": since.norm / since.steps}
         self.since = _Since(smooth=since.smooth)
-        return values | {"lr": self.optimizer.param_groups[0]["lr"], "step": self.step}
+        return values | {"lr": self.state.optimizer.param_groups[0]["lr"], "step": self.state.step}
 
     def _validate(self, validate: Validate | None, sample: Sample | None) -> dict[str, float]:
         values: dict[str, float] = {}
-        if self.here.first and (validate or sample):
-            self.best.eval()
+        best = self.state.best() if validate or sample else None
+        if best is not None:
+            best.eval()
             with torch.no_grad():
                 if validate:
-                    values = {f"val/{name}": float(value) for name, value in validate(self.best).items()}
+                    values = {f"val/{name}": float(value) for name, value in validate(best).items()}
                 if sample:
                     path = self.folder / "samples" / f"{self.images:012d}"
                     path.mkdir(parents=True, exist_ok=True)
-                    sample(self.best, path)
+                    sample(best, path)
         self.here.wait()
         self.wrapped.train()
         return values
 
     def _save(self) -> None:
-        if self.here.first:
-            state = {
-                "step": self.step,
-                "config": dataclasses.asdict(self.config),
-                "since": dataclasses.asdict(self.since),
-                "ema_step": self.ema.step if self.ema else 0,
-                "noise": {"seed": self.config.seed, "position": self.images, "torch": torch.__version__},
-            }
-            averaged = self.ema.model.state_dict() if self.ema else {}
-            optimizer = optim.tensors(self.optimizer, self.model)
-            whole = checkpoint.Checkpoint(self.images, self.model.state_dict(), averaged, optimizer, state)
-            checkpoint.save(self.folder, whole, self.config.keep)
-        self.here.wait()
-
-    def _resume(self, saved: checkpoint.Checkpoint) -> None:
-        same(self.config, saved.state["config"], self.folder)
-        checkpoint.put(self.model, saved.model, str(self.folder))
-        if self.ema:
-            checkpoint.put(self.ema.model, saved.ema, f"{self.folder} (average)")
-            self.ema.step = saved.state["ema_step"]
-        optim.restore(self.optimizer, self.model, dict(saved.optimizer))
-        self.images, self.step = saved.images, saved.state["step"]
-        self.since = _Since(**saved.state["since"])
+        state = {
+            **self.state.counts(),
+            "config": dataclasses.asdict(self.config),
+            "since": dataclasses.asdict(self.since),
+            "noise": {"seed": self.config.seed, "position": self.images, "torch": torch.__version__},
+        }
+        self.saver.save(checkpoint.Checkpoint(self.images, state=state, **self.state.tensors()))
 
 
 def _key(seed: int, position: int) -> int:
