@@ -32,7 +32,7 @@ HALVINGS = 8
 
 
 class BlowUp(FloatingPointError):
-    """The time step is too long for the flow. `fields` (B, N, N), of `time`, are the last good ones; `cfl` is the number found."""
+    """The time step is too long for the flow: `cfl` is what was found, `fields` (B, N, N) of `time` are the last good ones."""
 
     def __init__(self, words: str, time: float, fields: Tensor, cfl: float) -> None:
         super().__init__(words)
@@ -125,7 +125,7 @@ def wavenumbers(size: int, like: Tensor) -> tuple[Tensor, Tensor]:
 def velocity(vorticity: Tensor) -> Tensor:
     """(u, v) with curl (u, v) = vorticity and no divergence: (..., N, N) to (..., 2, N, N).
 
-    In modes psi = w / k^2, u = d_y psi, v = -d_x psi. The Nyquist modes, whose derivative is not real, and the mean are dropped.
+    In modes psi = w / k^2, u = d_y psi, v = -d_x psi. Nyquist modes, whose derivative is not real, and the mean are dropped.
     """
     size = vorticity.shape[-1]
     k_y, k_x = wavenumbers(size, vorticity)
@@ -260,8 +260,8 @@ class Solver:
             return
         shorter = SAFE * dt * STABLE / worst if math.isfinite(worst) else dt / 2
         raise BlowUp(
-            f"the flow of row {row} blew up: CFL number {worst:.3g} (limit {STABLE:.2f}) at time {time + gone:g} with dt {dt:.3g}; "
-            f"the last good fields are of time {time:g}; take dt below {shorter:.2g}, or adaptive=true",
+            f"the flow of row {row} blew up: CFL number {worst:.3g} (limit {STABLE:.2f}), time {time + gone:g}, dt {dt:.3g}; "
+            f"last good fields: time {time:g}; take dt below {shorter:.2g}, or adaptive=true",
             time,
             fields,
             worst,
