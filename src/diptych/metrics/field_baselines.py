@@ -64,7 +64,7 @@ class ShellGain:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Fields (..., *shape) with the gain applied."""
-        return filtered(x, torch.tensor(self.gain, device=x.device), self.grid)
+        return filtered(x, torch.tensor(self.gain, dtype=torch.float64, device=x.device), self.grid)
 
 
 @dataclass(frozen=True)
