@@ -48,6 +48,7 @@ class Remasking:
         temperatures: of the token draw.
         prompts: a greedy cell, of the test split.
         drawn: prompts a cell with a temperature; 0 = as many.
+        standard: prompts of the published study's standard cell, greedy in short blocks, under the swept decoders; 0 = as many.
         dev: prompts a shown cell of the development split, where thresholds are chosen; 0 = none.
         few: prompts of the leave-one-out oracle, which costs an evaluation a token.
         seeds: samples a prompt.
@@ -65,6 +66,7 @@ class Remasking:
     temperatures: tuple[float, ...] = (0.0, 0.8)
     prompts: int = 64
     drawn: int = 0
+    standard: int = 0
     dev: int = 24
     few: int = 16
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -79,9 +81,9 @@ class Remasking:
         for name in self.named():
             if name not in BLOCKS:
                 raise ValueError(f"tasks: {name!r} is not judged here{suggest(name, BLOCKS)}")
-        if self.prompts < 1 or min(self.drawn, self.dev, self.few) < 0 or self.batch < 1:
-            sizes = f"prompts {self.prompts}, drawn {self.drawn}, dev {self.dev}, few {self.few}, batch {self.batch}"
-            raise ValueError(f"{sizes}: out of range")
+        if self.prompts < 1 or min(self.drawn, self.standard, self.dev, self.few) < 0 or self.batch < 1:
+            named = ("prompts", "drawn", "standard", "dev", "few", "batch")
+            raise ValueError(f"{', '.join(f'{name} {getattr(self, name)}' for name in named)}: out of range")
         if not self.temperatures or min(self.temperatures) < 0:
             raise ValueError(f"temperatures: {self.temperatures} must be some, none below 0")
         if not self.replicas:
@@ -104,8 +106,8 @@ class Remasking:
         return BLOCKS[task][:: 2 if self.blocks == "ends" else 1]
 
     def lengths(self, task: str) -> tuple[int, ...]:
-        """All block lengths of a task, rising."""
-        return divisors(known(task)) if self.blocks == "all" else self.shown(task)
+        """All block lengths of a task, rising; prose, whose answers are long, is judged at those shown."""
+        return divisors(known(task)) if self.blocks == "all" and task in self.judged() else self.shown(task)
 
     @property
     def cold(self) -> float:
@@ -134,9 +136,12 @@ class Remasking:
         """Whether it is a cell of its task's first checkpoint."""
         return cell.replica == self.seeds_of(cell.task)[0]
 
-    def tests(self, cell: Cell) -> tuple[str, ...]:
-        """The judged items of a cell."""
-        return tuple(cell.item(i) for i in range((self.drawn or self.prompts) if cell.temperature > 0 else self.prompts))
+    def tests(self, cell: Cell, swept: bool = True) -> tuple[str, ...]:
+        """The judged items of a cell; those of decoders that are not swept are the first of them."""
+        count = (self.drawn or self.prompts) if cell.temperature > 0 else self.prompts
+        if swept and cell.temperature == self.cold and cell.block == self.shown(cell.task)[0]:
+            count = max(count, self.standard)
+        return tuple(cell.item(i) for i in range(count))
 
     def devs(self, cell: Cell) -> tuple[str, ...]:
         """The development items of a cell: of the first checkpoint's shown cells alone."""
@@ -152,9 +157,9 @@ class Remasking:
             if row.where == "swept":
                 found += [*self.tests(cell), *self.devs(cell)]
             elif row.where == "few":
-                found += self.tests(cell)[: self.few] if shown and cell.temperature == 0 else ()
+                found += self.tests(cell, False)[: self.few] if shown and cell.temperature == 0 else ()
             elif shown or (row.where == "all" and cell.temperature == 0):
-                found += self.tests(cell) if row.where == "all" or cell.block == self.shown(cell.task)[-1] else ()
+                found += self.tests(cell, False) if row.where == "all" or cell.block == self.shown(cell.task)[-1] else ()
         return tuple(found)
 
     def models(self) -> tuple[tuple[str, Path], ...]:
@@ -179,14 +184,14 @@ CONFIGS = {
     "tiny": Remasking(tasks="sudoku4", blocks="ends", prompts=8, dev=4, few=4, seeds=(0, 1)),
     "core": Remasking(),
     "full": Remasking(
-        tasks="latin6,sudoku9,sum_chain,sudoku4,countdown,text",
+        tasks="latin6,sudoku9,sum_chain,sudoku4,countdown",
         blocks="all",
         temperatures=(0.0, 0.5, 0.8, 1.0, 1.5),
-        prompts=128,
-        drawn=32,
-        dev=32,
-        few=32,
-        seeds=(0, 1, 2, 3),
+        prompts=96,
+        drawn=24,
+        standard=256,
+        dev=24,
+        few=24,
         replicas=(0, 1, 2),
     ),
 }
@@ -250,7 +255,7 @@ def metrics(config: Remasking) -> tuple[Metric, ...]:
                 coverage(CountSolutions(), drawn, MARGINS["coverage"], f"coverage {task}", f"coverage, {name}"),
                 collision(drawn, MARGINS["collision"], f"collision {task}", f"collision, {name}"),
             ]
-    every = tuple(item for cell in shown for item in config.tests(cell))
+    every = tuple(item for cell in shown for item in config.tests(cell, False))
     return (*made, *(cost(name, label, about, every) for name, (label, about) in COUNTED.items()))
 
 

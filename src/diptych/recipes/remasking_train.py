@@ -244,6 +244,6 @@ def pack(config: RemaskingTraining, out: Path, device: str | None = None, tracke
     return remasking_pack.pack(config, out)
 
 
-REPLICAS = {"sudoku4": 3, "latin6": 3, "sum_chain": 3, "sudoku9": 3, "text": 1, "countdown": 1}
+REPLICAS = {"sudoku4": 3, "latin6": 3, "sum_chain": 2, "sudoku9": 3, "text": 1, "countdown": 1}
 ORDER = [(task, replica) for replica in range(3) for task, count in REPLICAS.items() if replica < count]
 STAGES = {f"{task}-{replica}": Stage(task, replica) for task, replica in ORDER} | {"pack": pack}
