@@ -1,0 +1,126 @@
+"""The settings under which the spectral study's models are trained, in three sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from diptych.models.field_autoencoder import FieldAutoencoderConfig
+from diptych.models.field_unet import FieldUNetConfig
+from diptych.physics.navier_stokes import Flow
+from diptych.recipes.spectral_data import Simulated, Source
+from diptych.recipes.spectral_models import ARMS
+from diptych.train.loop import TrainConfig
+
+
+@dataclass(frozen=True)
+class ArmTraining:
+    """What sets one autoencoder apart; all see the same fields in the same order and pay the same squared error.
+
+    Args:
+        exponent: of the pre-emphasis; 0 = none.
+        log_weight: of the log-spectral loss, in the paper's weights (1e-3, 4e-3, 6e-3 for IR, DO, DD).
+        whitened: weight of the whitened (phase-aware) loss.
+        flow: train a flow in its latents too.
+        replicas: how many of the study's training seeds; 0 = all.
+        lr: peak learning rate; 0 = that of `train_autoencoder`.
+    """
+
+    exponent: float = 0.0
+    log_weight: float = 0.0
+    whitened: float = 0.0
+    flow: bool = True
+    replicas: int = 0
+    lr: float = 0.0
+
+
+@dataclass(frozen=True)
+class SpectralTraining:
+    """How the models are trained.
+
+    Args:
+        source: of the fields.
+        autoencoder: shape of every autoencoder. unet: of every flow network.
+        mse, log, whitened, pre_mse, pre_log, pre_mix: the arms.
+        kl: weight of the latents' divergence from N(0, 1).
+        train_autoencoder: one run; a row is a field. train_flow: one run; a row is a field's latents.
+        copies: symmetric copies of the training fields whose latents the flow sees.
+        times: how the flow's training times are drawn.
+        replicas: training seeds.
+    """
+
+    source: Source = Simulated()
+    autoencoder: FieldAutoencoderConfig = FieldAutoencoderConfig()
+    unet: FieldUNetConfig = FieldUNetConfig()
+    mse: ArmTraining = ArmTraining()
+    log: ArmTraining = ArmTraining(log_weight=10)
+    whitened: ArmTraining = ArmTraining(whitened=0.3, flow=False, replicas=1)
+    pre_mse: ArmTraining = ArmTraining(0.6)
+    pre_log: ArmTraining = ArmTraining(0.6, log_weight=10)
+    pre_mix: ArmTraining = ArmTraining(0.6, log_weight=10, whitened=0.3, flow=False, replicas=1)
+    kl: float = 1e-4
+    train_autoencoder: TrainConfig = TrainConfig(
+        name="spectral/autoencoder",
+        images=16_000,
+        batch=16,
+        lr=2e-3,
+        warmup_images=800,
+        decay="cosine",
+        ema=0,
+        log_every_images=1_600,
+        save_every_images=4_000,
+        threads=1,
+    )
+    train_flow: TrainConfig = TrainConfig(
+        name="spectral/flow",
+        images=38_400,
+        batch=32,
+        lr=2e-3,
+        warmup_images=1_600,
+        decay="cosine",
+        betas=(0.9, 0.99),
+        ema=0.999,
+        log_every_images=3_200,
+        save_every_images=12_800,
+        threads=1,
+    )
+    copies: int = 4
+    times: Literal["uniform", "logit_normal"] = "logit_normal"
+    replicas: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "replicas", tuple(self.replicas))
+        if not self.replicas:
+            raise ValueError("train.replicas: there are none; give at least one training seed, such as [0]")
+        latent = self.autoencoder.latent_shape
+        if (self.unet.channels, *self.unet.shape) != latent or self.unet.periodic != self.autoencoder.periodic:
+            raise ValueError(f"train.unet: takes {(self.unet.channels, *self.unet.shape)}, but the latents are {latent}")
+
+
+def arm_of(config: SpectralTraining, name: str) -> ArmTraining:
+    return getattr(config, name)
+
+
+def jobs(config: SpectralTraining) -> list[tuple[str, int]]:
+    """Every (arm, replica), replica by replica, so that what is done first is a whole study of fewer seeds."""
+    found = []
+    for place, replica in enumerate(config.replicas):
+        for name in ARMS:
+            most = arm_of(config, name).replicas
+            if not most or place < most:
+                found.append((name, replica))
+    return found
+
+
+TINY = SpectralTraining(
+    Simulated(
+        Flow(size=32, viscosity=3e-2, dt=0.02, start_wavenumber=3), 2.0, 0.5, 0.5, trajectories=(4, 2, 8), fields=(8, 4, 2)
+    ),
+    FieldAutoencoderConfig(shape=(32, 32), widths=(16, 16), refine=4),
+    FieldUNetConfig(shape=(4, 4), width=16, time=16, features=16),
+    train_autoencoder=TrainConfig(name="spectral/autoencoder", images=48, batch=8, lr=2e-3, ema=0, threads=1),
+    train_flow=TrainConfig(name="spectral/flow", images=64, batch=16, lr=2e-3, ema=0.9, threads=1),
+    copies=1,
+    replicas=(0,),
+)
+TRAIN = {"tiny": TINY, "core": replace(SpectralTraining(), replicas=(0,)), "full": SpectralTraining()}
