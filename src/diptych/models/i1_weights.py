@@ -96,17 +96,25 @@ def save_jax(model: I1, path: str | Path, resolution: int = 256) -> Path:
 
 
 def save_diffusers(model: I1, folder: str | Path, resolution: int = 256, shard: int = SHARD, card: str = "") -> Path:
-    """Write a folder as diffusers lays them out: transformer/ with published names, scheduler/, model_index.json, a card.
+    """Write a folder as diffusers lays them out: transformer/, scheduler/, model_index.json, a card.
 
-    No pipeline of diffusers reads it yet (0.42 has no i1); `load_i1` does, and tools that know the published names.
+    The tensors have their published names and layout where the network has a place there, else ours; config.json tells which.
+    No pipeline of diffusers reads it (0.42 has no i1); `load_i1` does, and tools that know the published names.
 
-    Raises:
-        ValueError: a shape that the layout cannot hold.
+    Args:
+        model: any `I1`.
+        folder: made if it is missing.
+        resolution: pixels a side, for the fixed tables.
+        shard: bytes a file may hold.
+        card: README.md; empty = what the shape alone tells.
     """
-    folder = Path(folder)
-    tensors = published_tensors(model, resolution)
+    folder, layout = Path(folder), "published"
+    try:
+        tensors = published_tensors(model, resolution)
+    except ValueError:
+        tensors, layout = model.state_dict(), "diptych"
     write_tensors(tensors, folder / "transformer", STEM, shard)
-    told = {"_class_name": CLASS, "sample_size": resolution // 8, **to_json(model.config)}
+    told = {"_class_name": CLASS, "layout": layout, "sample_size": resolution // 8, **to_json(model.config)}
     write_json(folder / "transformer" / "config.json", told)
     scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1 / 0.3}
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
