@@ -273,7 +273,7 @@ def test_env_and_data(diptych: Callable[..., Done]) -> None:
     facts = json.loads(diptych("env", "--json").out)
     assert facts["devices"][0] == "cpu" and facts["packages"]["numpy"] and facts["python"].startswith("3.")
     assert "torch" in diptych("env").out
-    styles = {entry["style"]: entry for entry in json.loads(diptych("data", "ls", "--json").out)}
+    styles = {entry["style"]: entry for entry in json.loads(diptych("data", "ls", "--json").out)["emoji"]}
     assert styles["noto"]["embedded"] > 1000 and styles["openmoji"]["embedded"] is None
     assert diptych("data", "emoji", "nto").code == 2
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from diptych import __version__
+from diptych.commands.data_options import caption, inspect, prepare
+from diptych.commands.options import Json, Out
+from diptych.commands.options import argument as _argument
+from diptych.commands.options import option as _option
 
 app = typer.Typer(
     name="diptych",
@@ -24,8 +27,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with: diptych compare quickstart. Every verb takes --help.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="List the data sets, or draw the emoji ones anew.")
+data_app = typer.Typer(no_args_is_help=True, help="Prepare, caption, inspect and list data sets.")
 app.add_typer(data_app, name="data")
+data_app.command("prepare", epilog="Example: diptych data prepare pets --from photos --captions pets.jsonl --size 256")(prepare)
+data_app.command("caption", epilog="Example: diptych data caption photos --server http://localhost:8000/v1 --model M")(caption)
+data_app.command("inspect", epilog="Example: diptych data inspect data/pets-256")(inspect)
 
 
 def _recipes(incomplete: str) -> list[str]:
@@ -70,23 +76,13 @@ def _sizes(incomplete: str) -> list[str]:
     return [name for name in ("tiny", "core", "full") if name.startswith(incomplete)]
 
 
-def _option(name: str, metavar: str | None, words: str, complete: Callable[[str], list[str]] | None = None) -> Any:
-    return typer.Option(name, metavar=metavar, help=words, autocompletion=complete, show_default=False)
-
-
-def _argument(metavar: str, words: str, complete: Callable[[str], list[str]] | None = None) -> Any:
-    return typer.Argument(metavar=metavar, help=words, autocompletion=complete, show_default=False)
-
-
 RECIPE = "A name (diptych ls recipes), file.py:function, or a run's config.json."
 Size = Annotated[str, _option("--size", "tiny|core|full", "Config to start from: seconds, minutes (default), hours.", _sizes)]
 Set = Annotated[list[str] | None, _option("--set", "A.B=VALUE", "Change a field of the config; repeat for more.", _fields)]
 Seeds = Annotated[str, _option("--seeds", "0-31,40", "Sampling seeds.")]
 Limit = Annotated[int, _option("--limit", "N", "First N items only.")]
-Out = Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Where results go.", show_default=False)]
 Device = Annotated[str, _option("--device", "cpu|cuda", "Where to compute; an accelerator if there is one.", _devices)]
 DryRun = Annotated[bool, _option("--dry-run", None, "Print what would be done, and do nothing.")]
-Json = Annotated[bool, _option("--json", None, "Print JSON on stdout.")]
 
 
 def _version(asked: bool) -> None:
@@ -261,7 +257,7 @@ def env(json: Json = False) -> None:
 
 @data_app.command("ls")
 def data_ls(json: Json = False) -> None:
-    """List the data sets: what is embedded and what can be drawn."""
+    """List the data sets: what is embedded, what can be drawn, what is public."""
     from diptych.commands import data
 
     data.ls(json)

@@ -1,9 +1,10 @@
-"""`diptych data`: the data sets there are, and drawing the emoji ones anew."""
+"""`diptych data ls | emoji`: the data sets there are, and drawing the emoji ones anew."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from diptych.commands.terminal import grid, hint, show_grid, stdout
@@ -22,7 +23,8 @@ def emoji(styles: Sequence[str], out: str, cache: str, size: int, as_json: bool)
 
 
 def ls(as_json: bool) -> None:
-    """Print the emoji styles: what is inside the package, and what `data emoji` can draw."""
+    """Print the emoji styles (what is inside the package, what `data emoji` can draw) and the catalogue of public sets."""
+    from diptych.data.catalogue import CATALOGUE
     from diptych.data.emoji import EMBEDDED, slug
     from diptych.data.emoji_sources import SOURCES
 
@@ -32,9 +34,18 @@ def ls(as_json: bool) -> None:
         for style, source in SOURCES.items()
     ]
     if as_json:
-        print(json.dumps([{"style": style, "embedded": count, "licence": licence} for style, count, licence in rows], indent=1))
+        styles = [{"style": style, "embedded": count, "licence": licence} for style, count, licence in rows]
+        public = [{"name": name, **asdict(entry)} for name, entry in CATALOGUE.items()]
+        print(json.dumps({"emoji": styles, "public": public}, indent=1))
         return
     table = grid("emoji style", ">pictures inside", "licence", "~how to have it")
     for style, count, licence in rows:
         table.add_row(style, f"{count:,}" if count else "", licence, "embedded" if count else f"diptych data emoji {style}")
-    show_grid(stdout(), table)
+    console = stdout()
+    show_grid(console, table)
+    console.print()
+    table = grid("public set", ">pictures", "kind", "i1 at", "~terms")
+    for name, entry in CATALOGUE.items():
+        table.add_row(name, f"{entry.images:,}", entry.kind, " ".join(entry.stages), entry.terms)
+    show_grid(console, table)
+    hint("a local copy becomes shards by: diptych data prepare NAME --from PATH (without --from it says how to have one)")

@@ -38,8 +38,8 @@ class Turns:
 
     @cached_property
     def block(self) -> int:
-        """Positions a block: enough for the smallest weight to come four times."""
-        return max(64, math.ceil(4 * sum(self.weights) / min(self.weights)))
+        """Positions a block: enough for the smallest weight to come four times. One set alone needs no blocks."""
+        return 1 if len(self.weights) == 1 else max(16, math.ceil(4 * sum(self.weights) / min(self.weights)))
 
     @cached_property
     def _edges(self) -> np.ndarray:

@@ -105,7 +105,7 @@ def open_source(place: str | Path, name: str = "", layout: Layout = PLAIN) -> So
     Args:
         place: a prepared set; a folder of tars, TFRecords, Parquet files or pictures; one such file; a .jsonl or .csv list;
             "emoji" or "emoji/STYLE,STYLE" for the training part of the embedded emoji.
-        name: for messages; "" = the last part of the place.
+        name: for messages; "" = that of a prepared set, or the last part of the place.
         layout: where keys, pictures and captions are, where that is not plain.
 
     Raises:
@@ -115,6 +115,8 @@ def open_source(place: str | Path, name: str = "", layout: Layout = PLAIN) -> So
         _, _, styles = str(place).partition("/")
         return emoji_source(styles.split(",") if styles else None)
     path = Path(place)
+    if is_prepared(path):
+        return open_shards(path, name)
     name = name or path.name.partition(".")[0] or path.resolve().name
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
@@ -125,8 +127,6 @@ def open_source(place: str | Path, name: str = "", layout: Layout = PLAIN) -> So
                 f"{path}: a file of this kind holds no set; give a folder, .tar, .tfrecord, .parquet, .jsonl or .csv"
             )
         return _OPENERS[kind](name, [path], layout)
-    if is_prepared(path):
-        return open_shards(path, name)
     for listed in ("metadata.jsonl", "metadata.csv"):
         if files := sorted(path.rglob(listed)):
             return open_listed(name, files, layout)
