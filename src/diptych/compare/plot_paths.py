@@ -35,6 +35,7 @@ class Track:
         kind: "wide" is a pale broad line to lay others upon, "faint" a thin one to lie under them;
             "ring" and "dot" draw points.
         ends: mark the first point with a ring.
+        low, high: (n,), the edges of a band around the curve; None = no band.
     """
 
     label: str
@@ -43,6 +44,8 @@ class Track:
     colour: int = 0
     kind: Kind = "line"
     ends: bool = False
+    low: Sequence[float] | np.ndarray | None = None
+    high: Sequence[float] | np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def paths(
     y_title: str,
     equal: bool = False,
     within: tuple[float, float] | None = None,
-    window: Window | None = None,
+    window: Window | Sequence[Window] | None = None,
     log_y: bool = False,
     flip: bool = False,
     width: int = 720,
@@ -73,7 +76,7 @@ def paths(
     Args:
         equal: one unit of x is as long as one of y.
         within: range of y (and of x where `equal`); what lies beyond is cut off. None = all.
-        window: shaded part of the x axis.
+        window: shaded part of the x axis; of several every other one is shaded, and all are named.
         flip: y grows downwards, as pressures are drawn.
         height: 0 = by the width.
     """
@@ -93,10 +96,11 @@ def paths(
             y = Axis(y.low, y.high, y.end, y.start)
     frame = Axis(y.low, y.high, bottom, start, y.log) if flip else y
     out = list(key)
-    if window:
-        a, b = (x.at(min(max(v, x.low), x.high)) for v in (window.low, window.high))
-        out.append(f'<rect class="band" x="{a:.1f}" y="{start:.1f}" width="{b - a:.1f}" height="{bottom - start:.1f}"/>')
-        out.append(_text(a + 6, start + 15, window.label, "hint", "start"))
+    for place, part in enumerate([window] if isinstance(window, Window) else window or ()):
+        a, b = (x.at(min(max(v, x.low), x.high)) for v in (part.low, part.high))
+        if place % 2 == 0:
+            out.append(f'<rect class="band" x="{a:.1f}" y="{start:.1f}" width="{b - a:.1f}" height="{bottom - start:.1f}"/>')
+        out.append(_text(a + 6, start + 15, part.label, "hint", "start"))
     drawn = [part for part in _frame(x, frame, x_title, "") if 'class="grid"' not in part and 'text-anchor="end"' not in part]
     for value, text in y.ticks():
         words = _power(value) if y.log else text
@@ -192,6 +196,10 @@ def _drawn(track: Track, x: Axis, y: Axis) -> str:
     if run:
         pieces.append(run)
     body = "".join(f'<polyline class="curve" {_pen(track.kind)} points="{" ".join(piece)}"/>' for piece in pieces)
+    if track.low is not None and track.high is not None:
+        around = [*zip(xs, track.high, strict=True), *reversed([*zip(xs, track.low, strict=True)])]
+        points = " ".join(f"{x.at(float(a)):.1f},{y.at(max(float(b), y.low)):.1f}" for a, b in around)
+        body = f'<polygon class="ribbon" points="{points}"/>' + body
     if track.ends and len(xs) and keep[0]:
         body += _point("ring", x.at(float(xs[0])), y.at(float(ys[0])))
     return f'<g class="s{track.colour % 6}"><title>{escape(track.label)}</title>{body}</g>'

@@ -20,6 +20,7 @@ from diptych.models.field_autoencoder import FieldAutoencoder
 from diptych.models.field_unet import FieldUNet
 from diptych.models.hub import load_model, save_model
 from diptych.noise import Noise
+from diptych.physics.shells import band
 from diptych.process import Gaussian
 from diptych.recipes.spectral_data import Part, Setting, Source, augmented
 from diptych.recipes.spectral_scores import Scores, scores
@@ -173,44 +174,64 @@ class Penalties:
 def fit_flow(
     config: SpectralTraining,
     replica: int,
+    weights: Path,
     folder: Path,
     out: Path,
     name: str,
     device: str | None = None,
     trackers: Sequence[str] = (),
+    cut: int = 0,
 ) -> Path:
-    """Train one flow on the latents of folder/../autoencoder; saved as folder/weights.
+    """Train one flow on the latents of the autoencoder in `weights`; saved as folder/weights.
+
+    Args:
+        cut: tell the flow the latents of the same fields without the shells beyond this; 0 = tell it nothing.
 
     Raises:
         ValueError: that autoencoder is not there.
     """
-    weights = folder.parent / "autoencoder" / "weights"
     if not weights.is_dir():
         raise ValueError(f"train: {weights} is missing; run the stage 'autoencoders' first")
-    autoencoder = load_model(weights)
+    autoencoder, setting = load_model(weights), Setting.read(out)
     assert isinstance(autoencoder, FieldAutoencoder)
-    source = Setting.read(out).source
-    latents = encoded(autoencoder, source, stored(out / "data" / "train.npz").fields, config.copies, replica)
-    held = encoded(autoencoder, source, stored(out / "data" / "validation.npz").fields, 1, replica)
+    latents, held = (
+        flow_rows(autoencoder, setting, stored(out / "data" / f"{split}.npz").fields, copies, replica, cut)
+        for split, copies in (("train", config.copies), ("validation", 1))
+    )
     density = UniformTimes() if config.times == "uniform" else LogitNormal()
 
     def loss(net: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         x0 = batch["latent"]
         eps = torch.randn(x0.shape, generator=generator, device=x0.device)
-        return rectified_flow(net, x0, {}, density(len(x0), generator), eps)
+        cond = {"given": batch["given"]} if cut else {}
+        return rectified_flow(net, x0, cond, density(len(x0), generator), eps)
 
     def validate(net: nn.Module) -> dict[str, float]:
         device = next(net.parameters()).device
-        return {"loss": float(loss(net, {"latent": held.to(device)}, torch.Generator(device).manual_seed(0)).mean())}
+        there = {key: value.to(device) for key, value in held.items()}
+        return {"loss": float(loss(net, there, torch.Generator(device).manual_seed(0)).mean())}
 
     settings = replace(config.train_flow, name=name, seed=replica)
-    model = FieldUNet(config.unet, torch.Generator().manual_seed(replica))
-    rows = Shuffled({"latent": latents}, settings.seed)
+    shape = replace(config.unet, given=config.unet.channels) if cut else config.unet
+    model = FieldUNet(shape, torch.Generator().manual_seed(replica))
+    rows = Shuffled(latents, settings.seed)
     done = train(settings, model, loss, rows, folder, validate=validate, device=device, trackers=trackers)
     net = done.model.cpu()
     assert isinstance(net, FieldUNet)
-    extra = {"replica": replica, "training": to_json(settings), "temperature": temperature(net)}
-    return save_model(net, config.unet, folder / "weights", extra)
+    extra = {"replica": replica, "training": to_json(settings)}
+    extra |= {"cut": cut, "arm": config.downscaled} if cut else {"temperature": temperature(net)}
+    return save_model(net, shape, folder / "weights", extra)
+
+
+def flow_rows(
+    net: FieldAutoencoder, setting: Setting, fields: np.ndarray, copies: int, seed: int, cut: int
+) -> dict[str, Tensor]:
+    """What a flow learns from: "latent" and, with a cut, "given"."""
+    rows = {"latent": encoded(net, setting.source, fields, copies, seed)}
+    if cut:
+        low = band(torch.from_numpy(fields), (0, cut), setting.grid).numpy()
+        rows["given"] = encoded(net, setting.source, low, copies, seed)
+    return rows
 
 
 @torch.no_grad()

@@ -47,6 +47,7 @@ class SpectralTraining:
         copies: symmetric copies of the training fields whose latents the flow sees.
         times: how the flow's training times are drawn.
         replicas: training seeds.
+        downscaled: arm in whose latents a flow learns to fill in small scales. cut: the last shell it is told.
     """
 
     source: Source = Simulated()
@@ -58,22 +59,22 @@ class SpectralTraining:
     pre_mse: ArmTraining = ArmTraining(0.6)
     pre_log: ArmTraining = ArmTraining(0.6, log_weight=10)
     pre_mix: ArmTraining = ArmTraining(0.6, log_weight=10, whitened=0.3, flow=False, replicas=1)
-    kl: float = 1e-4
+    kl: float = 1e-3
     train_autoencoder: TrainConfig = TrainConfig(
         name="spectral/autoencoder",
-        images=16_000,
+        images=12_000,
         batch=16,
         lr=2e-3,
         warmup_images=800,
         decay="cosine",
         ema=0,
-        log_every_images=1_600,
+        log_every_images=2_000,
         save_every_images=4_000,
         threads=1,
     )
     train_flow: TrainConfig = TrainConfig(
         name="spectral/flow",
-        images=38_400,
+        images=25_600,
         batch=32,
         lr=2e-3,
         warmup_images=1_600,
@@ -87,6 +88,8 @@ class SpectralTraining:
     copies: int = 4
     times: Literal["uniform", "logit_normal"] = "logit_normal"
     replicas: tuple[int, ...] = (0, 1, 2, 3, 4)
+    downscaled: Literal["mse", "log", "whitened", "pre_mse", "pre_log", "pre_mix"] = "pre_log"
+    cut: int = 7
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "replicas", tuple(self.replicas))

@@ -19,7 +19,7 @@ RATES = (1e-3, 2e-3, 4e-3)
 EXPONENTS = (0.4, 0.6, 0.8)
 LOG_WEIGHTS = (1.0, 10.0, 100.0)
 WHITENED = (0.1, 0.3, 1.0)
-SHARE = 0.5
+SHARE = 0.4
 """Of an autoencoder's training that a try gets."""
 
 

@@ -49,7 +49,8 @@ def train_flows(config: SpectralTraining, out: Path, device: str | None = None, 
 
     def make(index: int) -> None:
         name, replica = todo[index]
-        fit_flow(config, replica, folders[index], out, f"spectral/{name}-{replica}-flow", device, trackers)
+        weights = folders[index].parent / "autoencoder" / "weights"
+        fit_flow(config, replica, weights, folders[index], out, f"spectral/{name}-{replica}-flow", device, trackers)
 
     shared(folders, trained, make)
     return out
@@ -76,12 +77,25 @@ def train_sweep(config: SpectralTraining, out: Path, device: str | None = None, 
     return spectral_sweep.train_sweep(config, out, device, trackers)
 
 
+def train_downscaling(config: SpectralTraining, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
+    """Train a flow that is told the large scales, in the latents of one arm's first replica; out/downscaling/weights."""
+    folder, replica = out / "downscaling", config.replicas[0]
+    weights = out / f"{config.downscaled}-{replica}" / "autoencoder" / "weights"
+
+    def make(_: int) -> None:
+        fit_flow(config, replica, weights, folder, out, "spectral/downscaling", device, trackers, cut=config.cut)
+
+    shared([folder], trained, make)
+    return folder / "weights"
+
+
 STAGES = {
     "data": make_data,
     "sweep": train_sweep,
     "autoencoders": train_autoencoders,
     "flows": train_flows,
     "swaps": train_swaps,
+    "downscaling": train_downscaling,
     "pack": pack,
 }
 """In order. Settings are not taken over from the sweep by themselves: they stand in `SpectralTraining`."""
