@@ -39,7 +39,7 @@ class Adapter(nn.Module):
         if null_B is None:
             return states_BLC, mask_BL
         longest = states_BLC.shape[1]
-        null = self.null[:, :longest].to(states_BLC.dtype)
+        null = self.null[:, :longest]
         null = F.pad(null, (0, 0, 0, longest - null.shape[1]))
         inside = torch.arange(longest, device=mask_BL.device) < self.null.shape[1]
         kept = (inside & mask_BL) if self.config.null == "prompt" else inside.expand_as(mask_BL)

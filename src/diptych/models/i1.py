@@ -130,7 +130,7 @@ class I1(nn.Module):
                 f"i1: texts of {states.shape[1]} tokens; this network's adapter reads padding, so it takes exactly "
                 f"{config.text_tokens}: pad or cut to that"
             )
-        states, mask = self.adapter.filled(states, mask, cond.get("null"))
+        states, mask = self.adapter.filled(states.to(self.adapter.null.dtype), mask, cond.get("null"))
         if config.compat:
             states = self.adapter(states, mask)
             used = self._used(mask)
