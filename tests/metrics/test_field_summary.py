@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy_fields import GRID, STEEP, ZONES, band_gain, truth_fields, value, white
+from toy_fields import GRID, STEEP, ZONES, band_gain, samples, truth_fields, value, white
 
 from diptych.metrics.field import zone_amplitude, zone_coherence
 from diptych.metrics.field_summary import POWER_KEPT, compare_fields, reading, words
@@ -58,6 +58,14 @@ def test_reading_of_ensembles(retained: float, kurtosis: tuple[float, float], ex
     assert reading(retained, kurtosis=kurtosis) == expected
 
 
+def test_power_that_is_off_by_less_than_two_errors_is_undecided() -> None:
+    assert reading(85.0, kurtosis=(7.0, 7.0), error=0.05) == "power undecided, structure right"
+    assert reading(85.0, kurtosis=(7.0, 7.0), error=0.01) == "power lost, structure right"
+    assert reading(115.0, 0.9, error=0.02) == "power undecided, phases right"
+    assert reading(150.0, 0.9, error=0.02) == "power in excess, phases right"
+    assert reading(95.0, 0.9, error=0.5) == "right"
+
+
 def test_pairs_have_the_figures_of_the_metrics() -> None:
     truth = truth_fields(12)
     model = filtered(truth + 0.05 * white(12, 32, 32, seed=3), band_gain("DD", 0.7), GRID)
@@ -72,6 +80,10 @@ def test_pairs_have_the_figures_of_the_metrics() -> None:
         assert zone.kurtosis[1] == pytest.approx(value(band_kurtosis(GRID, ZONES, zone.name), truth, None))
         for what in ("iou", "chance", "recall"):
             assert getattr(zone, what) == pytest.approx(value(support_metric(GRID, ZONES, zone.name, what), model, truth))
+        rows = zone_bias(GRID, ZONES, zone.name).rows(samples(model), samples(truth))
+        logs = np.log10(rows[:, : rows.shape[1] // 2] / rows[:, rows.shape[1] // 2 :])
+        assert zone.spread == pytest.approx(logs.std())
+        assert zone.error == pytest.approx(logs.mean(1).std(ddof=1) / np.sqrt(12))
         assert zone.floor == 0.0
     curves = found.curves
     assert all(len(curve) == GRID.k_max + 1 for curve in curves.values())

@@ -24,14 +24,22 @@ STRUCTURE_RIGHT = 0.5  # of the way from Gaussian to the truth's kurtosis, on a 
 NEARLY_GAUSSIAN = 0.1  # a truth whose kurtosis is this close to 3, relatively, cannot tell structure from noise
 
 
-def reading(retained: float, coherent: float | None = None, kurtosis: tuple[float, float] | None = None) -> str:
+def reading(
+    retained: float, coherent: float | None = None, kurtosis: tuple[float, float] | None = None, error: float = 0.0
+) -> str:
     """A zone in plain words: "right", "power right, phases wrong", "power lost, phases partly right", ...
 
     Args:
         retained: power kept [%]. coherent: phase coherence with the truth, for pairs.
         kurtosis: (model, truth) of the band, for generated fields, whose phases have no truth to agree with.
+        error: standard error of log10 of the power kept [dex]; power that is off by less than two of it is "undecided".
     """
-    power = "lost" if retained < POWER_KEPT[0] else "in excess" if retained > POWER_KEPT[1] else "right"
+    reach = 10.0 ** (2.0 * error)
+    power = "right" if POWER_KEPT[0] <= retained <= POWER_KEPT[1] else "undecided"
+    if retained * reach < POWER_KEPT[0]:
+        power = "lost"
+    elif retained / reach > POWER_KEPT[1]:
+        power = "in excess"
     if coherent is not None:
         word = "right" if coherent >= PHASES_RIGHT else "wrong" if coherent < PHASES_WRONG else "partly right"
         return "right" if power == word == "right" else f"power {power}, phases {word}"
@@ -48,6 +56,7 @@ class ZoneSummary:
 
     Args:
         bias: log10 of power kept [dex]: paired, or in the form "log". spread: its standard deviation over shells and fields.
+        error: standard error of bias, unpaired of bias - floor, as if fields were independent [dex].
         floor: the same of the truth, for unpaired ensembles: the truth's fields against their own mean spectrum.
         ratio_bias: log10 of the ratio of mean spectra [dex].
         retained: 100 x 10^bias, unpaired 100 x 10^(bias - floor) [%].
@@ -59,6 +68,7 @@ class ZoneSummary:
     shells: tuple[int, int]
     bias: float
     spread: float
+    error: float
     floor: float
     ratio_bias: float
     retained: float
@@ -143,7 +153,9 @@ def _zone(
     inside_there, inside_mine = power_there[:, shells], power_mine[:, shells]
     mean_there = inside_there.mean(0)
     logs = log_ratio(inside_mine, inside_there if products is not None else mean_there)
-    floor = 0.0 if products is not None else float(log_ratio(inside_there, mean_there).mean())
+    own = log_ratio(inside_there, mean_there)
+    floor = 0.0 if products is not None else float(own.mean())
+    error = float(np.hypot(_error(logs), 0.0 if products is not None else _error(own)))
     bands = band(mine, edges, grid), band(there, edges, grid)
     kurtosis = (_kurtosis(bands[0]), _kurtosis(bands[1]))
     bias = float(logs.mean())
@@ -155,13 +167,14 @@ def _zone(
         summed = products[:, shells].sum(1)[:, None]
         coherent, amplitude = float(coherence(summed)[0]), float(amplitude_ratio(summed)[0])
         seen = {key: float(value.mean()) for key, value in support(*bands).items() if key in seen}
-    words = reading(retained, coherent, None if products is not None else kurtosis)
+    words = reading(retained, coherent, None if products is not None else kurtosis, error)
     ratio = float(log_ratio(inside_mine.mean(0), mean_there).mean())
     return ZoneSummary(
         name,
         edges,
         bias,
         float(logs.std()),
+        error,
         floor,
         ratio,
         retained,
@@ -171,6 +184,10 @@ def _zone(
         kurtosis=kurtosis,
         words=words,
     )
+
+
+def _error(logs: np.ndarray) -> float:
+    return float(logs.mean(1).std(ddof=1) / np.sqrt(len(logs)))
 
 
 def _kurtosis(fields: Tensor) -> float:
