@@ -88,6 +88,12 @@ def test_metrics_of_samples():
     assert value(text.coverage(lambda item: {"a": 2, "b": 30}[item]), made) == pytest.approx((2 + 1) / (2 + 4))
 
 
+def test_likelihood_is_the_traces_and_lower_is_better():
+    made = samples()
+    priced = Samples(made.units, made.arrays, {"nll": np.array([1.0, 2, 3, 4, 5, 6, 7, 8])})
+    assert value(text.likelihood(), priced) == 4.5 and text.likelihood().better == "lower"
+
+
 def test_nothing_right_collides_with_nothing():
     made = samples()
     none = Samples(made.units, made.arrays, {"ok": np.zeros(8)})

@@ -176,12 +176,25 @@ def test_a_random_order_is_uniform_and_its_units_own():
     assert bool(((share - 1 / 3).abs() < 4 * math.sqrt(2 / 9 / 6000)).all())
 
 
-def test_late_tokens_are_written_last():
+def written(rule):
+    """States of one row whose first position is almost surely token 0."""
     noise, process = Noise(("a",)), Masked(3, 3)
-    rule = Quota(late=(0,))
     table = torch.tensor([[0.98, 0.01, 0.01], [0.2, 0.7, 0.1], [0.3, 0.1, 0.6]]).log()
     drawn = sample(process, rule, lambda x, t, c: table.expand(1, 3, 3), uniform_grid(3), (3,), noise, trajectory=True)
-    assert [x[0].tolist() for _, x in drawn.trajectory] == [[3, 1, 3], [3, 1, 2], [0, 1, 2]]
+    return [x[0].tolist() for _, x in drawn.trajectory]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-3])
+def test_late_tokens_are_written_last_at_every_temperature(temperature):
+    last = [[3, 1, 3], [3, 1, 2], [0, 1, 2]]
+    assert written(Quota(late=(0,), temperature=temperature)) == last
+    forgot = [[0, 3, 3], [0, 1, 3], [0, 1, 2]]
+    assert written(Quota(late=(0,), temperature=temperature, upstream=True)) == (forgot if temperature else last)
+
+
+def test_the_published_order_by_entropy_is_turned_round():
+    assert written(Quota(order="entropy")) == [[0, 3, 3], [0, 1, 3], [0, 1, 2]]
+    assert written(Quota(order="entropy", upstream=True)) == [[3, 3, 2], [3, 1, 2], [0, 1, 2]]
 
 
 def test_repair_mends_a_planted_error_and_leaves_what_is_right():
