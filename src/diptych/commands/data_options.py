@@ -34,7 +34,7 @@ def prepare(
     duplicates: Annotated[
         str, typer.Option("--duplicates", metavar="keep|exact|near", help="Leave out the same bytes, or what looks alike.")
     ] = "keep",
-    near: Annotated[int, typer.Option("--near", metavar="BITS", help="Bits of 128 that may differ, for near.")] = 4,
+    near: Annotated[int, typer.Option("--near", metavar="BITS", help="Bits of 128 that may differ, for near.")] = 6,
     per_shard: Annotated[int, typer.Option("--per-shard", metavar="N", help="Records worked on at a time.")] = 1000,
     broken: Broken = 100,
     workers: Annotated[int, typer.Option("--workers", metavar="N", help="Processes; 0 works in this one.")] = 0,

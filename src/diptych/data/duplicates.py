@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-LEVELS = 2  # a neighbour counts as brighter from so many grey levels on: flat parts do not flicker
+LEVELS = 3  # a neighbour counts as brighter from so many grey levels on: flat parts do not flicker
 COLOUR = 16  # levels by which a channel's mean may differ
 MOST_BITS = 7  # of 128: eight bands of 16 bits, one of which then agrees exactly
 

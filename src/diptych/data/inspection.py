@@ -54,7 +54,7 @@ class Found:
     alike: int = 0
 
 
-def inspect(source: Source, limit: int = 0, near: int = 4, told: Callable[[int, int], None] | None = None) -> Found:
+def inspect(source: Source, limit: int = 0, near: int = 6, told: Callable[[int, int], None] | None = None) -> Found:
     """Read and decode every record.
 
     Args:

@@ -71,7 +71,7 @@ class Settings:
     own: bool = False
     bare: bool = False
     duplicates: str = "keep"
-    near: int = 4
+    near: int = 6
     broken: int = 100
     seed: int = 0
 

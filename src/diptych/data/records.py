@@ -62,7 +62,7 @@ class Record:
         Raises:
             Broken: no picture, one cut off, or one of more than `PIXELS` pixels.
         """
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
         if isinstance(self.image, np.ndarray):
             return Image.fromarray(self.image)
@@ -76,6 +76,8 @@ class Record:
                 return on_white(ImageOps.exif_transpose(picture))
         except Image.DecompressionBombWarning:
             raise Broken(self.key, f"more than {PIXELS:,} pixels") from None
+        except UnidentifiedImageError:  # whose own words name an address in memory
+            raise Broken(self.key, "the picture cannot be read (of no known format)") from None
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise Broken(self.key, f"the picture cannot be read ({str(error).partition(chr(10))[0]})") from None
 
