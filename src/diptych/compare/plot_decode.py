@@ -31,7 +31,8 @@ def decode_strip(
     for place in range(1, length):
         gaps.append(gaps[-1] + (gap if groups and place % groups == 0 else 0))
     side = min((width - left - 6 - gaps[-1]) / length, 24.0)
-    tall = min(side + 3, 21.0)
+    tall = max(min(side + 3, 21.0), 14.0)
+    small = f' style="font-size:{1.3 * side:.1f}px"' if side < 9 else ""
     out, given = [], states[0] != mask
     spot = 0.0
     for name, label in KEY:
@@ -60,7 +61,7 @@ def decode_strip(
             struck = ' text-decoration="line-through"' if kind == "back" else ""
             out.append(
                 f'<text class="{"tick" if kind == "mask" else "lab"}" x="{x + side / 2:.1f}" y="{y + tall / 2 + 4:.1f}" '
-                f'text-anchor="middle"{struck}>{escape(shown)}</text>'
+                f'text-anchor="middle"{struck}{small}>{escape(shown)}</text>'
             )
     bottom = top + tall * len(states)
     for start in range(block, length, block):

@@ -282,7 +282,7 @@ def lines(
     x = axis([v for s in series for v in s.x], 58, width - room, pad=0.0, log=log_x)
     spans = [v for s in series for group in (s.y, s.low or (), s.high or ()) for v in group]
     y = axis([v for v in spans if not log_y or v > 0], height - 46, 34, log=log_y)
-    out = _frame(x, y, x_title, y_title)
+    out = _frame(x, y, x_title, y_title, across=5 if width > 500 else 3)
     ends: list[float] = []
     for i, s in enumerate(series):
         if s.low is not None and s.high is not None:
@@ -301,11 +301,11 @@ def _path(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
     return " ".join(f"{x.at(a):.1f},{y.at(max(b, y.low)):.1f}" for a, b in points)
 
 
-def _frame(x: Axis, y: Axis, x_title: str, y_title: str, count: int = 5) -> list[str]:
+def _frame(x: Axis, y: Axis, x_title: str, y_title: str, count: int = 5, across: int = 5) -> list[str]:
     out = [_line(x.start, y.at(v), x.end, y.at(v), "grid") for v, _ in y.ticks(count)]
     out += [_text(x.start - 8, y.at(v) + 4, text, "tick", "end") for v, text in y.ticks(count)]
-    out += [_line(x.at(v), y.start, x.at(v), y.start + 4, "rule") for v, _ in x.ticks(count)]
-    out += [_text(x.at(v), y.start + 17, text, "tick", "middle") for v, text in x.ticks(count)]
+    out += [_line(x.at(v), y.start, x.at(v), y.start + 4, "rule") for v, _ in x.ticks(across)]
+    out += [_text(x.at(v), y.start + 17, text, "tick", "middle") for v, text in x.ticks(across)]
     out += [_line(x.start, y.start, x.end, y.start, "rule")]
     out += [_text((x.start + x.end) / 2, y.start + 36, x_title, "name", "middle")]
     return [*out, _text(4, 16, y_title, "name", "start")]

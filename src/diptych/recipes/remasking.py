@@ -236,27 +236,33 @@ def study(config: Remasking) -> Comparison:
 
 
 def metrics(config: Remasking) -> tuple[Metric, ...]:
-    """Quality a shown cell of the first checkpoints; the primary one is the paper's standard setting: short blocks, greedy."""
+    """What the general part of the report judges, on the first checkpoints; the recipe's own sections hold every cell.
+
+    Quality in short greedy blocks (the primary one is the first task's: the published study's standard setting) and with a
+    temperature where one block is the answer; there also pass@n, coverage and collisions.
+    """
     shown = [cell for cell in config.cells() if config.is_shown(cell) and config.is_first(cell)]
-    made: list[Metric] = []
-    for cell in shown:
-        of = likelihood if cell.task not in config.judged() else accuracy
-        name = "nll" if of is likelihood else "accuracy"
-        made.append(
-            of(name=f"{name} {cell.name}", items=config.tests(cell), margin=MARGINS[name], label=f"{name}, {told(cell)}")
-        )
-    many = len(config.seeds)
-    for task in config.judged():
-        drawn = tuple(item for cell in shown if cell.task == task and cell.temperature > 0 for item in config.tests(cell))
-        if drawn and many > 1:
+    many, made, more = len(config.seeds), [], []
+    for task in config.named():
+        ends = config.shown(task)[0], config.shown(task)[-1]
+        mine = [
+            c for c in shown if c.task == task and (c.block, c.temperature) in ((ends[0], config.cold), (ends[1], config.warm))
+        ]
+        for cell in mine:
+            kind, of = ("accuracy", accuracy) if task in config.judged() else ("nll", likelihood)
+            made.append(
+                of(name=f"{kind} {cell.name}", items=config.tests(cell), margin=MARGINS[kind], label=f"{kind}, {told(cell)}")
+            )
+        drawn = tuple(item for cell in mine if cell.temperature > 0 for item in config.tests(cell))
+        if drawn and many > 1 and task in config.judged():
             name = known(task).label
-            made += [
+            more += [
                 passes(many, drawn, MARGINS["pass"], f"pass@{many} {task}", f"pass@{many}, {name}"),
                 coverage(CountSolutions(), drawn, MARGINS["coverage"], f"coverage {task}", f"coverage, {name}"),
                 collision(drawn, MARGINS["collision"], f"collision {task}", f"collision, {name}"),
             ]
     every = tuple(item for cell in shown for item in config.tests(cell, False))
-    return (*made, *(cost(name, label, about, every) for name, (label, about) in COUNTED.items()))
+    return (*made, *more, *(cost(name, label, about, every) for name, (label, about) in COUNTED.items()))
 
 
 COUNTED = {

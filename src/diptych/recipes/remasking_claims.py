@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diptych.compare.panels import figure, grid, prose, table
-from diptych.compare.stats import Interval, needed
+from diptych.compare.stats import FEWEST, Interval, needed
 from diptych.recipes.remasking_arms import Cell, known
+from diptych.recipes.remasking_decoders import BASELINE
 from diptych.recipes.remasking_detectors import flags
 from diptych.recipes.remasking_diversity import change, collisions
 from diptych.recipes.remasking_field import Field, adjusted, beyond, interval_of, paired, share_of, told, verdict, weights
@@ -63,6 +64,8 @@ def claims(field: Field, config: Remasking, judged: Sequence[Matched]) -> str:
             "seeds, each is asked, and the count says how many answer so."
         )
         + table(head, lines)
+        .replace("<td>", '<td style="white-space:normal">')
+        .replace("<tr><th>", '<tr><th style="min-width:13em">')
         + "".join(
             f"<details><summary>{known(task).label}: the numbers</summary>{grid(made)}</details>"
             for task, made in cards.items()
@@ -75,7 +78,7 @@ def answers(field: Field, config: Remasking, judged: Sequence[Matched], task: st
     shown = config.shown(task)
     short, whole = (Cell(task, b, config.cold, replica) for b in (shown[0], shown[-1]))
     brief, hot = (Cell(task, b, config.warm, replica) for b in (shown[0], shown[-1]))
-    return {
+    found = {
         "Paper: at short blocks remasking brings little or nothing": _same(field, short),
         "Paper: it repairs part of the noise of sampling": _noise(field, brief, hot),
         "Paper: it costs diversity": _loss(field, hot),
@@ -86,6 +89,9 @@ def answers(field: Field, config: Remasking, judged: Sequence[Matched], task: st
         "C4: agreement of shadow slots hides their recall": _hidden(field, whole),
         "C5: one global repair helps fast drafts at any block length": _repair(judged, task, config.cold, shown),
     }
+    if min(len(field.values(BASELINE, "ok", cell)) for cell in (short, whole, brief, hot)) < FEWEST:
+        return dict.fromkeys(found, ("too few prompts", f"fewer than {FEWEST} of a cell say nothing"))
+    return found
 
 
 def _together(said: Sequence[str]) -> str:
