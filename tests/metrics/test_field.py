@@ -140,6 +140,10 @@ def test_bad_fields_are_named() -> None:
         value(metric, truth, flat)
     with pytest.raises(ValueError, match=r"shape \(3, 16, 16\) is not"):
         value(metric, truth[:, :16, :16], truth)
+    empty = truth.clone()
+    empty[1] = torch.cos(2 * torch.pi * torch.arange(32.0).double() / 4).round()  # one wave, exactly: shell 8
+    with pytest.raises(ValueError, match="the truth has no power in shells 2-4"):
+        value(zone_bias(GRID, ZONES, "IR"), truth, empty)
     with pytest.raises(ValueError, match="samples hold no 'w'"):
         value(zone_bias(GRID, ZONES, "DD", array="w"), truth, truth)
     with pytest.raises(ValueError, match="form='paired' against='set' is not there"):

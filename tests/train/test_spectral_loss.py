@@ -219,6 +219,19 @@ def test_a_prediction_of_zero_has_a_finite_gradient() -> None:
         assert torch.isfinite(grad).all(), name
 
 
+def test_constants_made_while_sampling_serve_training() -> None:
+    grid = SpectralGrid((18, 18))  # of no other test: its constants are not there yet
+    zones = Zones.of({"all": (1, 9)})
+    truth, model = white(2, 1, 18, 18), white(2, 1, 18, 18, seed=1)
+    whitened = WhitenedLoss.fit(truth, grid)
+    for loss in (LogSpectralLoss(grid, zones, (1.0,)), whitened):
+        with torch.inference_mode():
+            seen = loss(model, truth)
+        x = model.clone().requires_grad_()
+        loss(x, truth).sum().backward()
+        assert loss(x, truth).tolist() == seen.tolist()
+
+
 def test_kl_is_torchs() -> None:
     mean, log_variance = white(3, 8, 4), white(3, 8, 4, seed=1).clamp(-6, 2)
     normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())

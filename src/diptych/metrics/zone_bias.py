@@ -45,7 +45,12 @@ class ZonePower:
         if reference is None:
             return shell_power(held(samples, self.array, self.grid, "zone power"), self.grid)[:, low : high + 1]
         pair = held_pair(samples, reference, self.array, self.grid, "zone power")
-        return np.concatenate([shell_power(x, self.grid)[:, low : high + 1] for x in pair], axis=1)
+        mine, truth = (shell_power(x, self.grid)[:, low : high + 1] for x in pair)
+        if not truth.min() > 0:
+            raise ValueError(
+                f"zone power: the truth has no power in shells {low}-{high} of some field; end the zone before them"
+            )
+        return np.concatenate([mine, truth], axis=1)
 
 
 def _paired_terms(rows: np.ndarray) -> np.ndarray:

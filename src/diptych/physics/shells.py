@@ -2,7 +2,7 @@
 
 Coefficients are those of the Fourier series, so that the sum over all shells of `power_sum` is the mean square of the field
 (Parseval). `power_sum` is what physics calls a spectrum; `power_mean` divides it by the number of modes of the shell, about
-pi k times smaller in two dimensions. Ratios of two fields are the same in both. Arrays are ordered (..., y, x).
+2 pi k in two dimensions. Ratios of two fields are the same in both. Arrays are ordered (..., y, x).
 """
 
 from __future__ import annotations
@@ -229,6 +229,7 @@ class Tables:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is made while sampling must serve training too
 def tables(grid: SpectralGrid, device: torch.device, dtype: torch.dtype) -> Tables:
     """The constants of a grid on a device, made once."""
 

@@ -46,6 +46,7 @@ def _exact(x: Tensor) -> torch.autocast:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _zone_means(zones: Zones, grid: SpectralGrid, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(shells, zones): averages over the shells of each zone by a matrix product."""
     mask = zone_mask(zones, grid)
@@ -107,6 +108,7 @@ class LogSpectralLoss:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _whitening(power: tuple[tuple[float, ...], ...], grid: SpectralGrid, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(channels, *spectral_shape): what squared mode errors are multiplied by, adding up to one for errors of size `power`."""
     z = torch.tensor(power, dtype=torch.float64, device=device)
