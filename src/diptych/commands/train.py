@@ -64,7 +64,7 @@ def sample(
     *,
     as_json: bool,
 ) -> None:
-    """Sample a model: a recipe's own weights, or a folder that `train` made.
+    """Sample a model: a recipe's own weights, a folder that `train` made, or a published checkpoint (with --recipe).
 
     Raises:
         ValueError: no such model, or a recipe that samples nothing by itself.
@@ -72,7 +72,7 @@ def sample(
     name, weights = model, None
     if model not in RECIPES:
         weights = Path(model)
-        if not weights.is_dir():
+        if not weights.exists():
             raise ValueError(f"model {model!r}: no such folder, nor a recipe{suggest(model, RECIPES)}")
         name = recipe or _maker(weights)
         if not name:
@@ -82,9 +82,9 @@ def sample(
         raise ValueError(f"sample: recipe {name!r} has nothing to sample by itself")
     if file:
         prompts = (*prompts, *lines(Path(file)))
-    if not prompts:
-        raise ValueError('sample: no prompts; give some, such as --prompt "red apple, noto style"')
     config = override(module.SAMPLE, settings)
+    if not prompts and not getattr(config, "benchmark", ""):
+        raise ValueError('sample: no prompts; give some, such as --prompt "red apple, noto style"')
     folder = Path(out or f"runs/samples/{name}")
     paths = module.sample(weights, tuple(prompts), parse_seeds(seeds), folder, config)
     made = [Path(path).as_posix() for path in paths]

@@ -199,5 +199,5 @@ class Clock(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """t: our times, (B,), 0 = data."""
-        features = sincos(1 - t, self.features).roll(self.features // 2, 1).to(self.linear1.weight.dtype)
+        features = sincos(1 - t, self.features).roll(self.features // 2, 1).to(self.linear2.bias.dtype)
         return self.linear2(F.silu(self.linear1(features)))

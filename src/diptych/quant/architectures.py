@@ -87,6 +87,20 @@ _DIT = (
     (r"^time\.", "time"),
     (r"^(embed|final)$", "in_out"),
 )
+_I1 = (
+    (r"streams\.\w+\.proj$|cross\.proj$", "attention_out"),
+    (r"cross\.q$", "attention_q"),
+    (r"cross\.k$", "attention_k"),
+    (r"cross\.v$", "attention_v"),
+    (r"\.(mlp\w*|connector_mlp\d*)\.w3$", "ffn_down"),
+    (r"(^|\.)(final_)?modulation$", "modulation"),
+    (r"^adapter\.(inlet|outlet)$|connector_in$", "text_in"),
+    (r"^(time|t_embedder)\.", "time"),
+    (r"^(embed|final)$|^final_layer\.linear$", "in_out"),
+    (r"connector_attn\d*\.qkv$", "attention_qkv"),
+    (r"connector_attn\d*\.proj$", "attention_out"),
+    (r"skip_linear_(image|text)$", "skip"),
+)
 _DIFFUSERS = (
     (r"^(context_embedder|txt_in)$", "text_in"),
     (r"^time_text_embed\.text_embedder\.", "text_in"),
@@ -170,6 +184,20 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "diptych_dit",
         ("blocks.0.qkv_image.weight", "blocks.0.mlp_image.w3.weight", "final.weight"),
         _DIT,
+    ),
+    Architecture(
+        "diptych_i1",
+        "Diptych i1",
+        "diptych_i1",
+        ("adapter.null", "adapter.inlet.weight", "final_norm.weight"),
+        _I1,
+    ),
+    Architecture(
+        "i1",
+        "i1, published names",
+        "i1",
+        ("text_encoder_adapter.connector_in.weight", "mid_block.attn.qkv_image.weight", "x_embedder.proj.weight"),
+        _I1,
     ),
     Architecture(
         "llama",
