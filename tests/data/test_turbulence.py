@@ -13,7 +13,8 @@ import torch
 from diptych import files
 from diptych.data.field_files import Source, read
 from diptych.data.turbulence import PRESETS, Turbulence, load, make, preset, read_config
-from diptych.physics.navier_stokes import BlowUp, Flow, velocity
+from diptych.physics.navier_stokes import BlowUp, Flow
+from diptych.physics.vorticity import velocity
 
 TINY = Turbulence(Flow(size=32, start_wavenumber=3, dt=0.02), 2, 1, 1, spin_up=0.4, every=0.2, fields=7, part=3, batch=3)
 
@@ -68,7 +69,7 @@ def test_third_order_structure_function_is_positive(tmp_path: Path) -> None:
     wanted = replace(PRESETS["64"], train=4, validation=0, test=0, spin_up=10.0, fields=8, every=1.0)
     wanted = replace(wanted, flow=replace(wanted.flow, dt=0.02))
     held = load(make(wanted, tmp_path, quiet=True), "train").reshape(-1, 64, 64)
-    u, v = velocity(torch.from_numpy(held).double()).unbind(1)
+    u, v = velocity(torch.from_numpy(held).double(), wanted.flow.grid)
     for r in (2, 4, 8):
         cubed = (u.roll(-r, 2) - u) ** 3 + (v.roll(-r, 1) - v) ** 3
         assert float(cubed.mean()) > 0, r
@@ -89,8 +90,15 @@ def test_another_data_set_in_the_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_a_blow_up_keeps_what_was_written(tmp_path: Path) -> None:
-    with pytest.raises(BlowUp, match="CFL number"):
-        make(replace(TINY, flow=replace(TINY.flow, dt=0.2, amplitude=40.0)), tmp_path, quiet=True)
+    wild = replace(TINY, flow=replace(TINY.flow, amplitude=60.0), spin_up=0.2, every=0.1, fields=60)
+    with pytest.raises(
+        BlowUp, match=r"trajectory \w+/\d, fields from \d+ on: .*CFL number .*the last good field is in"
+    ) as caught:
+        make(wild, tmp_path, quiet=True)
+    assert parts(tmp_path)
+    kept = next(tmp_path.glob("last-good-*.npy"))
+    assert np.array_equal(np.load(kept), caught.value.fields[caught.value.row].numpy())
+    assert np.isfinite(np.load(kept)).all()
     assert files.read_json(tmp_path / "manifest.json")["status"] == "started"
 
 

@@ -20,7 +20,7 @@ import torch
 from diptych import files
 from diptych.config import from_json, to_json
 from diptych.load import suggest
-from diptych.physics.navier_stokes import Flow, initial, simulate
+from diptych.physics.navier_stokes import BlowUp, Flow, initial, simulate
 
 SPLITS = ("train", "validation", "test")
 SCHEMA = 1
@@ -121,7 +121,7 @@ def make(wanted: Turbulence, folder: Path | str, device: str = "cpu", quiet: boo
 
     Raises:
         ValueError: the folder holds another data set.
-        BlowUp: the time step is too long; parts already written stay.
+        BlowUp: the time step is too long; parts already written stay, and the last good field is written.
     """
     folder = Path(folder)
     manifest = folder / "manifest.json"
@@ -155,13 +155,24 @@ def _stretch(
         start = initial(wanted.flow, [f"{split}/{index}" for split, index in group], device)
         after = wanted.spin_up
     made = np.empty((len(group), count, wanted.flow.size, wanted.flow.size), np.float32)
-    for index, (_, fields) in enumerate(simulate(wanted.flow, start, wanted.every, count, after)):
-        made[:, index] = fields.cpu().numpy()
-        progress.add(len(group))
+    try:
+        for index, (_, fields) in enumerate(simulate(wanted.flow, start, wanted.every, count, after)):
+            made[:, index] = fields.cpu().numpy()
+            progress.add(len(group))
+    except BlowUp as error:
+        split, index = group[error.row]
+        kept = folder / f"last-good-{split}-{index:03d}.npy"
+        _save(kept, error.fields[error.row].cpu().numpy())
+        words = f"trajectory {split}/{index}, fields from {first} on: {error}; the last good field is in {kept}"
+        raise BlowUp(words, error.time, error.fields, error.cfl, error.row) from error
     for one, held in zip(group, made):
-        buffer = io.BytesIO()
-        np.save(buffer, held)
-        files.write_bytes(_part(folder, *one, first), buffer.getvalue())
+        _save(_part(folder, *one, first), held)
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    files.write_bytes(path, buffer.getvalue())
 
 
 def _part(folder: Path, split: str, index: int, first: int) -> Path:
@@ -187,7 +198,7 @@ def _manifest(wanted: Turbulence, status: str, numbers: dict[str, float]) -> dic
         "config": to_json(wanted),
         "channels": ["vorticity"],
         "axes": ["y", "x"],
-        "spacing": [flow.spacing, flow.spacing],
+        "spacing": list(flow.grid.spacing or ()),
         "periodic": [True, True],
         "units": {"length": "domain / 2 pi", "time": "(length / forcing amplitude)^(1/2)", "vorticity": "1 / time"},
         "k_max": flow.k_max,

@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from diptych.physics.navier_stokes import Flow, velocity, wavenumbers
+from diptych.physics.navier_stokes import Flow
+from diptych.physics.vorticity import gradient, velocity
 
 
 def budget(flow: Flow, fields: Tensor) -> dict[str, Tensor]:
@@ -20,22 +21,18 @@ def budget(flow: Flow, fields: Tensor) -> dict[str, Tensor]:
     loss: 2 nu enstrophy and 2 alpha energy; nu <|grad w|^2> and 2 alpha enstrophy.
     """
     w = fields.double()
-    size = w.shape[-1]
-    speed = velocity(w)
-    k_y, k_x = wavenumbers(size, w)
-    modes = torch.fft.rfft2(w)
-    slopes = torch.fft.irfft2(torch.stack([1j * k_y * modes, 1j * k_x * modes], -3), s=(size, size))
-    y = torch.arange(size, dtype=w.dtype, device=w.device)[:, None] * (2 * math.pi / size)
+    (u, v), (down, across) = velocity(w, flow.grid), gradient(w, flow.grid)
+    y = torch.arange(flow.size, dtype=w.dtype, device=w.device)[:, None] * (2 * math.pi / flow.size)
     push, k_f = flow.amplitude, flow.wavenumber
-    energy, enstrophy = 0.5 * speed.square().sum(-3).mean((-2, -1)), 0.5 * w.square().mean((-2, -1))
+    energy, enstrophy = 0.5 * (u**2 + v**2).mean((-2, -1)), 0.5 * w.square().mean((-2, -1))
     return {
         "energy": energy,
-        "energy_injection": (push * torch.sin(k_f * y) * speed[..., 0, :, :]).mean((-2, -1)),
+        "energy_injection": (push * torch.sin(k_f * y) * u).mean((-2, -1)),
         "energy_viscous": 2 * flow.viscosity * enstrophy,
         "energy_drag": 2 * flow.drag * energy,
         "enstrophy": enstrophy,
         "enstrophy_injection": (-push * k_f * torch.cos(k_f * y) * w).mean((-2, -1)),
-        "enstrophy_viscous": flow.viscosity * slopes.square().sum(-3).mean((-2, -1)),
+        "enstrophy_viscous": flow.viscosity * (down**2 + across**2).mean((-2, -1)),
         "enstrophy_drag": 2 * flow.drag * enstrophy,
     }
 

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from diptych.load import suggest
 from diptych.noise import Noise
+from diptych.physics.shells import SpectralGrid
+from diptych.physics.vorticity import velocity
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 STABLE = 2 * math.sqrt(2)
@@ -32,11 +34,11 @@ HALVINGS = 8
 
 
 class BlowUp(FloatingPointError):
-    """The time step is too long for the flow: `cfl` is what was found, `fields` (B, N, N) of `time` are the last good ones."""
+    """The time step is too long for the flow: `cfl` is what was found in `row`; `fields` of `time` are good."""
 
-    def __init__(self, words: str, time: float, fields: Tensor, cfl: float) -> None:
+    def __init__(self, words: str, time: float, fields: Tensor, cfl: float, row: int) -> None:
         super().__init__(words)
-        self.time, self.fields, self.cfl = time, fields, cfl
+        self.time, self.fields, self.cfl, self.row = time, fields, cfl, row
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ class Flow:
         return (self.size - 1) // 3
 
     @property
-    def spacing(self) -> float:
-        """Between grid points; the side is 2 pi."""
-        return 2 * math.pi / self.size
+    def grid(self) -> SpectralGrid:
+        """Its grid points, for spectra and velocities; the side is 2 pi."""
+        return SpectralGrid((self.size, self.size), (2 * math.pi / self.size,) * 2, dealiased=True)
 
 
 def initial(flow: Flow, keys: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
@@ -112,34 +114,9 @@ def initial(flow: Flow, keys: Sequence[str], device: torch.device | str = "cpu")
     rows = torch.arange(-reach, reach + 1) % size
     modes[:, rows, : reach + 1] = torch.complex(noise[:, 0], noise[:, 1]) * shape
     fields = torch.fft.irfft2(modes, s=(size, size))
-    speed = velocity(fields).square().sum(1).mean((1, 2), keepdim=True).sqrt()
+    u, v = velocity(fields, flow.grid)
+    speed = (u**2 + v**2).mean((1, 2), keepdim=True).sqrt()
     return (fields * (flow.start_speed / speed)).to(device, DTYPES[flow.dtype])
-
-
-def wavenumbers(size: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """k_y, (N, 1), and k_x, (N // 2 + 1,), of rfft2, as `like`."""
-    k_y = torch.fft.fftfreq(size, 1 / size, dtype=like.dtype, device=like.device)[:, None]
-    return k_y, torch.fft.rfftfreq(size, 1 / size, dtype=like.dtype, device=like.device)
-
-
-def velocity(vorticity: Tensor) -> Tensor:
-    """(u, v) with curl (u, v) = vorticity and no divergence: (..., N, N) to (..., 2, N, N).
-
-    In modes psi = w / k^2, u = d_y psi, v = -d_x psi. Nyquist modes, whose derivative is not real, and the mean are dropped.
-    """
-    size = vorticity.shape[-1]
-    k_y, k_x = wavenumbers(size, vorticity)
-    inside = (k_y.abs() < size / 2) & (k_x < size / 2) & ((k_y != 0) | (k_x != 0))
-    psi = torch.fft.rfft2(vorticity) * (inside / (k_y**2 + k_x**2).clamp(min=1))
-    return torch.fft.irfft2(torch.stack([1j * k_y * psi, -1j * k_x * psi], -3), s=(size, size))
-
-
-def curl(speed: Tensor) -> Tensor:
-    """Vorticity dv/dx - du/dy of (u, v): (..., 2, N, N) to (..., N, N)."""
-    size = speed.shape[-1]
-    k_y, k_x = wavenumbers(size, speed)
-    u, v = torch.fft.rfft2(speed).unbind(-3)
-    return torch.fft.irfft2(1j * k_x * v - 1j * k_y * u, s=(size, size))
 
 
 def simulate(flow: Flow, start: Tensor, every: float, count: int, after: float = 0.0) -> Iterator[tuple[float, Tensor]]:
@@ -196,8 +173,8 @@ class Solver:
 
     def __init__(self, flow: Flow, device: torch.device | str = "cpu") -> None:
         self.flow, n, k = flow, flow.size, flow.k_max
-        k_y, k_x = wavenumbers(n, torch.zeros((), dtype=torch.float64, device=device))
-        k_y, k_x = k_y[:, 0], k_x[: k + 1, None]
+        k_y = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64, device=device)
+        k_x = torch.arange(k + 1, dtype=torch.float64, device=device)[:, None]
         keep = (k_y.abs() <= k) & ((k_y != 0) | (k_x != 0))
         square = k_y**2 + k_x**2
         psi = keep / square.clamp(min=1)
@@ -221,7 +198,8 @@ class Solver:
         flow = self.flow
         if not flow.adaptive:
             return self._run(fields, time, number, flow.dt)
-        asked = torch.log2(self.cfl(self.modes(fields), flow.dt) / (SAFE * STABLE)).ceil().clamp(0, HALVINGS)
+        modes = self.modes(fields)
+        asked = torch.log2(self.cfl(modes, self.scratch(modes), flow.dt) / (SAFE * STABLE)).ceil().clamp(0, HALVINGS)
         made = torch.empty_like(fields)
         for level in asked.unique().tolist():
             rows = (asked == level).nonzero()[:, 0]
@@ -237,24 +215,27 @@ class Solver:
         """The inverse of `modes`."""
         return torch.fft.irfft(torch.fft.ifft(modes, dim=-1).mT, n=self.flow.size, dim=-1)
 
-    def cfl(self, modes: Tensor, dt: float) -> Tensor:
-        """k_max max(|u| + |v|) dt, (B,)."""
-        return self.fields(modes * self.to_speed).abs_().sum(0).amax((1, 2)) * (self.flow.k_max * dt)
+    def cfl(self, modes: Tensor, padded: Tensor, dt: float) -> Tensor:
+        """k_max max(|u| + |v|) dt, (B,). `padded` as `scratch` makes it."""
+        return self._speeds(modes, padded).abs_().sum(0).amax((1, 2)) * (self.flow.k_max * dt)
+
+    def scratch(self, modes: Tensor) -> Tensor:
+        """Room for the padded modes of u and v, (2, B, N, N / 2 + 1)."""
+        return modes.new_empty(2, len(modes), self.flow.size, self.flow.size // 2 + 1)
 
     def _run(self, fields: Tensor, time: float, number: int, dt: float) -> Tensor:
-        modes, n = self.modes(fields), self.flow.size
-        stage, total = torch.empty_like(modes), torch.empty_like(modes)
-        padded = modes.new_empty(2, len(fields), n, n // 2 + 1)
+        modes = self.modes(fields)
+        stage, total, padded = torch.empty_like(modes), torch.empty_like(modes), self.scratch(modes)
         for index in range(number):
             if index % self.CHECK == 0:
-                self._watch(modes, fields, time, index * dt, dt)
+                self._watch(modes, padded, dt, fields, time, index * dt)
             self._step(modes, stage, total, padded, dt)
-        self._watch(modes, fields, time, number * dt, dt)
+        self._watch(modes, padded, dt, fields, time, number * dt)
         return self.fields(modes)
 
-    def _watch(self, modes: Tensor, fields: Tensor, time: float, gone: float, dt: float) -> None:
-        """Stop where the step is too long."""
-        found = self.cfl(modes, dt).nan_to_num(nan=math.inf)
+    def _watch(self, modes: Tensor, padded: Tensor, dt: float, fields: Tensor, time: float, gone: float) -> None:
+        """Stop where the step is too long; `fields` are those of `time`, `gone` ago."""
+        found = self.cfl(modes, padded, dt).nan_to_num(nan=math.inf)
         worst, row = float(found.max()), int(found.argmax())
         if worst <= STABLE:
             return
@@ -265,6 +246,7 @@ class Solver:
             time,
             fields,
             worst,
+            row,
         )
 
     def _step(self, modes: Tensor, stage: Tensor, total: Tensor, padded: Tensor, dt: float) -> None:
@@ -275,30 +257,38 @@ class Solver:
         torch.add(w, rate, alpha=dt / 6, out=sum_).mul_(half).mul_(half)
         torch.add(w, rate, alpha=dt / 2, out=mid).mul_(half)
         w.mul_(half)
+        del rate  # each before the next is made
         rate = self._rate(stage, padded)
         sum_.addcmul_(rate, half, value=dt / 3)
         torch.add(w, rate, alpha=dt / 2, out=mid)
+        del rate
         rate = self._rate(stage, padded)
         sum_.addcmul_(rate, half, value=dt / 3)
         torch.add(w, rate, alpha=dt, out=mid).mul_(half)
+        del rate
         rate = self._rate(stage, padded)
         torch.add(sum_, rate, alpha=dt / 6, out=w)
 
     def _rate(self, modes: Tensor, padded: Tensor) -> Tensor:
         """Transport and forcing of modes, as real pairs (B, K + 1, N, 2). `padded`, (2, B, N, N / 2 + 1), is scratch."""
         kept, n = self.flow.k_max + 1, self.flow.size
-        padded[..., :kept].copy_(torch.fft.ifft(modes * self.to_speed, dim=-1).mT)
-        padded[..., kept:].zero_()
-        u, v = torch.fft.irfft(padded, n=n, dim=-1).unbind(0)
+        u, v = self._speeds(modes, padded).unbind(0)
         products = torch.view_as_real(padded).flatten(-2)[..., :n]
         torch.mul(v, v, out=products[0]).addcmul_(u, u, value=-1)
         torch.mul(u, v, out=products[1])
         del u, v
-        columns = torch.fft.rfft(products, dim=-1)[..., :kept]
-        difference, product = torch.view_as_real(torch.fft.fft(columns.mT, dim=-1)).unbind(0)
+        columns = torch.fft.rfft(products, dim=-1)[..., :kept].mT.contiguous()
+        difference, product = torch.view_as_real(torch.fft.fft(columns, dim=-1)).unbind(0)
         rate = difference.mul_(self.to_rate[0]).addcmul_(product, self.to_rate[1])
         rate[:, 0, self.forced, 0] += self.force
         return rate
+
+    def _speeds(self, modes: Tensor, padded: Tensor) -> Tensor:
+        """u and v, (2, B, N, N); leaves nothing of use in the scratch."""
+        kept = self.flow.k_max + 1
+        padded[..., :kept].copy_(torch.fft.ifft(modes * self.to_speed, dim=-1).mT)
+        padded[..., kept:].zero_()
+        return torch.fft.irfft(padded, n=self.flow.size, dim=-1)
 
     def _factor(self, time: float) -> Tensor:
         """exp(L time), wide."""
