@@ -198,7 +198,7 @@ def _manifest(wanted: Turbulence, status: str, numbers: dict[str, float]) -> dic
         "config": to_json(wanted),
         "channels": ["vorticity"],
         "axes": ["y", "x"],
-        "spacing": list(flow.grid.spacing or ()),
+        "spacing": [flow.spacing, flow.spacing],
         "periodic": [True, True],
         "units": {"length": "domain / 2 pi", "time": "(length / forcing amplitude)^(1/2)", "vorticity": "1 / time"},
         "k_max": flow.k_max,

@@ -94,9 +94,14 @@ class Flow:
         return (self.size - 1) // 3
 
     @property
+    def spacing(self) -> float:
+        """Between grid points; the side is 2 pi."""
+        return 2 * math.pi / self.size
+
+    @property
     def grid(self) -> SpectralGrid:
-        """Its grid points, for spectra and velocities; the side is 2 pi."""
-        return SpectralGrid((self.size, self.size), (2 * math.pi / self.size,) * 2, dealiased=True)
+        """Its grid points, for spectra and velocities."""
+        return SpectralGrid((self.size, self.size), (self.spacing, self.spacing), dealiased=True)
 
 
 def initial(flow: Flow, keys: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
