@@ -56,6 +56,12 @@ def _formats(incomplete: str) -> list[str]:
     return [entry.name for entry in entries("formats") if entry.name.startswith(incomplete)]
 
 
+def _benchmarks(incomplete: str) -> list[str]:
+    from diptych.commands.benchmark import NAMES
+
+    return [name for name in (*NAMES, "table") if name.startswith(incomplete)]
+
+
 def _groups(incomplete: str) -> list[str]:
     from diptych.commands.listing import GROUPS
 
@@ -223,6 +229,42 @@ def quantize(
 
     asked = verb.Asked(format_, budget, tuple(protect or ()), calibrate, smooth, rotate, architecture, names, pixels)
     verb.quantize(model, asked, out, dry_run=dry_run, as_json=json)
+
+
+@app.command(epilog="Example: diptych benchmark geneval --prompts evaluation_metadata.jsonl --answers detections.jsonl")
+def benchmark(
+    name: Annotated[str, _argument("NAME", "Left out: the list. table: the paper's, with a row of yours.", _benchmarks)] = "",
+    results: Annotated[list[str] | None, _argument("RESULT", "With table: files that --out wrote.")] = None,
+    prompts: Annotated[list[str] | None, _option("--prompts", "PATH", "The published file of prompts; repeat.")] = None,
+    images: Annotated[str, _option("--images", "FOLDER", "Pictures, named as the benchmark's own program names them.")] = "",
+    answers: Annotated[str, _option("--answers", "FILE", "Stored answers (JSON lines); with a judge: where they go.")] = "",
+    judge: Annotated[str, _option("--judge", "URL|FOLDER|rapidocr", "Who looks at the pictures.")] = "",
+    model: Annotated[str, _option("--model", "NAME", "Of a server: which model answers.")] = "",
+    clip: Annotated[str, _option("--clip", "FOLDER", "geneval: the CLIP model that tells colours.")] = "",
+    rubrics: Annotated[str, _option("--rubrics", "FILE", "What a model is told in place of our own words (JSON).")] = "",
+    mode: Annotated[str, _option("--mode", "fixed|upstream", "upstream: with the published program's slips.")] = "fixed",
+    missing: Annotated[str, _option("--missing", "error|worst", "What a picture without an answer is.")] = "error",
+    count: Annotated[int, _option("--count", "N", "Pictures a prompt, where there are fewer than published.")] = 0,
+    limit: Limit = 0,
+    write: Annotated[str, _option("--write-prompts", "FILE", "Write the prompts: .txt, or .jsonl with ids and files.")] = "",
+    rewrite: Annotated[str, _option("--rewrite", "URL", "With --write-prompts: a server whose --model rewrites them.")] = "",
+    label: Annotated[str, _option("--label", "WORDS", "With table: what your row is called.")] = "yours",
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="Also write the scores (JSON).")] = "",
+    device: Device = "",
+    json: Json = False,
+) -> None:
+    """Score pictures on a text-to-image benchmark, whoever made and judged them."""
+    _on(device)
+    from diptych.commands import benchmark as verb
+
+    if not name:
+        verb.ls(json)
+    elif name == "table":
+        verb.peers(tuple(results or ()), label, json)
+    else:
+        given = (tuple(prompts or ()), images, answers, judge, model, clip, rubrics, mode, missing, count, limit)
+        asked = verb.Asked(name, *given)
+        verb.write_prompts(asked, write, rewrite) if write else verb.score(asked, out, json)
 
 
 @app.command()
