@@ -10,8 +10,10 @@ These two lie in the module, or beside it in RECIPE_train.py and RECIPE_sample.p
 RECIPES = {
     "quickstart": "diptych.recipes.quickstart",
     "judge": "diptych.recipes.judge",
+    "i1": "diptych.recipes.i1",
     "least_action": "diptych.recipes.least_action",
     "quantization": "diptych.recipes.quantization",
     "remasking": "diptych.recipes.remasking",
+    "spectral": "diptych.recipes.spectral",
     "text_benchmark": "diptych.recipes.text_benchmark",
 }

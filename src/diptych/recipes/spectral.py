@@ -64,7 +64,7 @@ def study(config: Spectral) -> Comparison:
         claim=claim(found),
         truth=Truth(source),
         clusters=dict(zip(held.names, held.clusters, strict=True)),
-        panels=Panels(config.folder),
+        panels=Panels(config.folder, source),
     )
 
 

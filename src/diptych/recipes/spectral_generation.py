@@ -26,12 +26,13 @@ from diptych.recipes.spectral_arms import (
 )
 from diptych.recipes.spectral_config import SEPARATIONS, Spectral, claim, last_zone
 from diptych.recipes.spectral_data import Setting, Source, part
+from diptych.recipes.spectral_made import CostPanels, GenerationPanels
 from diptych.recipes.spectral_models import LABELS, Trained, trained_in
 from diptych.sample import Sampler
 from diptych.samplers.arm import Sampled
 from diptych.samplers.continuous import RK4, Euler, Heun
 from diptych.schedule import uniform_grid
-from diptych.study import Arm, Comparison, Metric, Samples
+from diptych.study import Arm, Claim, Comparison, Metric, Samples
 
 RULES: dict[str, tuple[Sampler, int, int]] = {"euler": (Euler(), 1, 0), "heun": (Heun(), 2, 1), "rk4": (RK4(), 4, 1)}
 """Rule, evaluations a step, and how many fewer the last step takes."""
@@ -85,7 +86,7 @@ def generation(config: Spectral) -> Comparison:
         arms.append(Arm(f"{one.name}_warm", sampled(config, one, "heun", config.evaluations, warm), words, about, config.batch))
     title = "Is the latent space the ceiling of what a flow in it can generate?"
     question = f"At {config.evaluations} evaluations, do generated fields have the truth's power and structure?"
-    return _unpaired(config, "spectral-generation", title, question, arms, claim(found))
+    return _unpaired(config, "spectral-generation", title, question, arms, claim(found), GenerationPanels)
 
 
 def integrators(config: Spectral) -> Comparison:
@@ -94,6 +95,8 @@ def integrators(config: Spectral) -> Comparison:
     first = min(one.replica for one in found)
     arms = [*_floors(config, config.source())]
     for one in (one for one in found if one.replica == first):
+        given = Reconstructed(config.source(), config.folder, one.autoencoder)
+        arms.append(Arm(f"{one.name}_given", given, f"{LABELS[one.name]}, reconstructed", "its ceiling", config.batch))
         for rule in RULES:
             done = set()
             for wanted in config.sweep:
@@ -106,7 +109,7 @@ def integrators(config: Spectral) -> Comparison:
                 arms.append(Arm(f"{one.name}_{rule}_{wanted}", produce, label, f"{steps} steps of {rule}", config.batch))
     title = "How many evaluations does it take until only the latent space is left?"
     question = "Which rule reaches the bias of the autoencoder itself with the fewest evaluations?"
-    return _unpaired(config, "spectral-integrators", title, question, arms, "checkpoint")
+    return _unpaired(config, "spectral-integrators", title, question, arms, "checkpoint", CostPanels)
 
 
 def _floors(config: Spectral, source: Source) -> tuple[Arm, ...]:
@@ -128,9 +131,15 @@ def _floors(config: Spectral, source: Source) -> tuple[Arm, ...]:
     )
 
 
-def _unpaired(config: Spectral, name: str, title: str, question: str, arms: Sequence[Arm], claimed: str) -> Comparison:
-    from diptych.recipes.spectral_panels import GenerationPanels
-
+def _unpaired(
+    config: Spectral,
+    name: str,
+    title: str,
+    question: str,
+    arms: Sequence[Arm],
+    claimed: Claim,
+    panels: type[GenerationPanels] | type[CostPanels],
+) -> Comparison:
     setting, source = setting_of(config.folder), config.source()
     held = part(source, "test")
     last = last_zone(setting)
@@ -144,11 +153,11 @@ def _unpaired(config: Spectral, name: str, title: str, question: str, arms: Sequ
         metrics=_generated(config, setting),
         baseline="other",
         primary=f"error_ratio_{last}",
-        claim="recipe" if claimed == "recipe" else "checkpoint",
+        claim=claimed,
         truth=Truth(source) if config.memorised else None,
         reference=Reference(source),
         clusters=dict(zip(held.names, held.clusters, strict=True)),
-        panels=GenerationPanels(config.folder),
+        panels=panels(config.folder, source),
     )
 
 

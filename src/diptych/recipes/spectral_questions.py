@@ -21,6 +21,7 @@ from diptych.recipes.spectral_arms import (
 from diptych.recipes.spectral_config import MARGINS, Spectral, last_zone
 from diptych.recipes.spectral_data import Setting, part
 from diptych.recipes.spectral_generation import generation, integrators, steps_for
+from diptych.recipes.spectral_made import SwapPanels
 from diptych.recipes.spectral_models import LABELS, trained_in, weights_in
 from diptych.recipes.spectral_scores import defect, relative_error
 from diptych.recipes.spectral_swap import HALVES, PAIRS, half_folder, read_adapters
@@ -32,8 +33,6 @@ from diptych.study import Arm, Comparison, Metric
 
 def swap(config: Spectral) -> Comparison:
     """Encoder, decoder or both: halves swapped raw, through an adapter, and trained anew against the frozen other."""
-    from diptych.recipes.spectral_panels import SwapPanels
-
     found = trained_in(config.folder)
     first = min(one.replica for one in found)
     at = {one.name: one.autoencoder for one in found if one.replica == first}
@@ -66,7 +65,7 @@ def swap(config: Spectral) -> Comparison:
                 arms.append(Arm(f"{half}_{mine}_on_{other}", produce, words, "one half trained anew", config.batch))
     title = "Encoder, decoder or both: which half keeps the small scales?"
     question = "Which half must be trained with the spectral loss for the small scales to come back?"
-    return _paired(config, "spectral-swap", title, question, arms, "mse", SwapPanels(config.folder))
+    return _paired(config, "spectral-swap", title, question, arms, "mse", SwapPanels(config.folder, source))
 
 
 def weights(config: Spectral) -> Comparison:
@@ -126,7 +125,7 @@ def downscaling(config: Spectral) -> Comparison:
 
 
 def _paired(
-    config: Spectral, name: str, title: str, question: str, arms: Sequence[Arm], baseline: str, panels: object
+    config: Spectral, name: str, title: str, question: str, arms: Sequence[Arm], baseline: str, panels: SwapPanels | None
 ) -> Comparison:
     setting, source = setting_of(config.folder), config.source()
     held = part(source, "test")
@@ -142,7 +141,7 @@ def _paired(
         primary=f"defect_{last_zone(setting)}",
         truth=Truth(source),
         clusters=dict(zip(held.names, held.clusters, strict=True)),
-        panels=panels,  # type: ignore[arg-type]
+        panels=panels,
     )
 
 
