@@ -68,7 +68,8 @@ def test_a_bend_in_the_spectrum_is_found() -> None:
         assert abs(onset - bend) <= 0.25 * bend + 1
         assert last == 85
         power = spectrum(GRID, -1.0, bend, 0.2)
-        assert np.cumsum(power)[first - 1] < 0.5 * power[:86].sum() <= np.cumsum(power)[first]
+        half = int(np.argmax(np.cumsum(power) >= 0.5 * power[:86].sum()))
+        assert first == min(half, 17)
         assert power[deep + 1] <= np.sqrt(power[onset] * power[last]) < power[deep]
 
 
@@ -79,8 +80,10 @@ def test_without_a_bend_the_tail_of_the_power_decides() -> None:
     share = np.cumsum(power[:86]) / power[:86].sum()
     assert share[onset - 1] >= 0.99 > share[onset - 2]
     assert Zones.auto(power * 7.0, GRID) == zones
-    flat = Zones.auto(spectrum(GRID, 1.0, 1000, 0.0), GRID)  # white noise in two dimensions
-    assert flat.edges[2][1] == 85
+    flat = Zones.auto(spectrum(GRID, 1.0, 1000, 0.0), GRID)  # white noise in two dimensions: the preset's fractions
+    assert (flat.edges[0][0], flat.edges[1][0], flat.edges[2][1]) == (17, 40, 85)
+    late = Zones.auto(spectrum(GRID, -0.5, 80, 2.0), GRID)  # a bend in the last shells is no dissipation range
+    assert late.edges[1][0] == 40
 
 
 def test_automatic_zones_leave_rounding_out_and_say_when_there_is_too_little() -> None:
@@ -88,6 +91,6 @@ def test_automatic_zones_leave_rounding_out_and_say_when_there_is_too_little() -
     power[60:] = 1e-14 * power.max()
     assert Zones.auto(power, GRID).edges[2][1] < 60
     with pytest.raises(ValueError, match="too few for three zones"):
-        Zones.auto(np.eye(GRID.shells)[5], GRID)
+        Zones.auto(np.eye(GRID.shells)[3], GRID)
     with pytest.raises(ValueError, match="finite and positive"):
         Zones.auto(np.full(GRID.shells, np.nan), GRID)

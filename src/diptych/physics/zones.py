@@ -14,6 +14,7 @@ from diptych.physics.shells import SpectralGrid
 NAMES = ("IR", "DO", "DD")  # inertial range, dissipation onset, deep dissipation
 FRACTIONS = (0.07, 0.47, 0.765, 1.0)  # of k_max: the edges of `turb256` on any grid
 HEAD = 0.5  # the first automatic zone begins where this share of the power is reached
+LATEST = 0.2  # of the last shell: the first automatic zone begins there at the latest
 TAIL = 0.99  # without a bend in the spectrum the second begins here
 STEEPER = 1.0  # a bend: the local slope falls below that of the range before it by this much, and stays there
 FLOOR = 1e-12  # of the largest shell's power: below it a shell is rounding
@@ -71,10 +72,11 @@ class Zones:
     def auto(cls, power: Tensor | np.ndarray, grid: SpectralGrid) -> Zones:
         """Three zones from a spectrum.
 
-        The first begins where half of the power is reached. The second begins where the spectrum bends: its local slope falls
-        below the median slope of the lower half (in log k) by `STEEPER` and stays below; in a spectrum that does not bend,
-        where 99 % of the power is reached. The third begins where the power, on a logarithmic scale, is half-way from there
-        to the last shell. Shells below `FLOOR` of the largest are rounding and belong to no zone.
+        The first begins where half of the power is reached, at the latest at a fifth of the last shell. The second begins where
+        the spectrum bends: its local slope falls below the median slope of the lower half (in log k) by `STEEPER` and stays
+        there. In a spectrum that does not bend before 0.765 of the last shell, it begins where 99 % of the power is reached, at
+        the latest at 0.47. The third begins where the power, on a logarithmic scale, is half-way from the second's start to the
+        last shell. Shells below `FLOOR` of the largest are rounding and belong to no zone.
 
         Args:
             power: mean power summed over shells, (shells,), of training fields (`power_sum(fields, grid).mean(0)`).
@@ -89,12 +91,13 @@ class Zones:
         held = np.flatnonzero(p[1:] > FLOOR * p[1:].max()) + 1
         last = int(held.max())
         share = np.cumsum(p[1:]) / p[1:].sum()
-        first = int(np.searchsorted(share, HEAD)) + 1
+        first = min(int(np.searchsorted(share, HEAD)) + 1, max(1, round(LATEST * last)))
         if last - first < 3:
-            raise ValueError(
-                f"zones: shells {first} to {last} hold half of the power; that is too few for three zones, give edges"
-            )
-        onset = min(max(_bend(p, first, last) or int(np.searchsorted(share, TAIL)) + 2, first + 1), last - 1)
+            raise ValueError(f"zones: only shells {first} to {last} hold power; that is too few for three zones, give edges")
+        bend = _bend(p, first, last)
+        if bend is None or bend > FRACTIONS[2] * last:
+            bend = min(int(np.searchsorted(share, TAIL)) + 2, round(FRACTIONS[1] * last))
+        onset = min(max(bend, first + 1), last - 1)
         half = np.sqrt(p[onset] * p[last])
         deep = onset + 1 + int(np.argmax(p[onset + 1 : last + 1] <= half))
         return cls(NAMES, ((first, onset - 1), (onset, deep - 1), (deep, last))).on(grid)
