@@ -90,7 +90,7 @@ def answers(field: Field, config: Remasking, judged: Sequence[Matched], task: st
         "C5: one global repair helps fast drafts at any block length": _repair(judged, task, config.cold, shown),
     }
     if min(len(field.values(BASELINE, "ok", cell)) for cell in (short, whole, brief, hot)) < FEWEST:
-        return dict.fromkeys(found, ("too few prompts", f"fewer than {FEWEST} of a cell say nothing"))
+        return dict.fromkeys(found, ("too few prompts", f"Fewer than {FEWEST} of a cell say nothing."))
     return found
 
 
