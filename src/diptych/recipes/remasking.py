@@ -7,8 +7,9 @@ evaluations and in processed tokens. What is said of a decoder is said of one ch
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +50,7 @@ class Remasking:
         prompts: a greedy cell, of the test split.
         drawn: prompts a cell with a temperature; 0 = as many.
         standard: prompts of the published study's standard cell, greedy in short blocks, under the swept decoders; 0 = as many.
+        share: task -> share of these numbers of prompts that it is judged on, where that is less than all.
         prose: the most prompts a cell of texts that are neither right nor wrong; their answers are long.
         dev: prompts a shown cell of the development split, where thresholds are chosen; 0 = none.
         few: prompts of the leave-one-out oracle, which costs an evaluation a token.
@@ -68,6 +70,7 @@ class Remasking:
     prompts: int = 64
     drawn: int = 0
     standard: int = 0
+    share: Mapping[str, float] = field(default_factory=dict)
     prose: int = 12
     dev: int = 24
     few: int = 16
@@ -88,6 +91,9 @@ class Remasking:
             raise ValueError(f"{', '.join(f'{name} {getattr(self, name)}' for name in named)}: out of range")
         if not self.temperatures or min(self.temperatures) < 0:
             raise ValueError(f"temperatures: {self.temperatures} must be some, none below 0")
+        for name, share in self.share.items():
+            if name not in BLOCKS or not 0 < share <= 1:
+                raise ValueError(f"share: {name!r} {share} must be a task and at most 1, above 0{suggest(name, BLOCKS)}")
         if not self.replicas:
             raise ValueError("replicas: there are none; 0 is the first training seed")
 
@@ -143,14 +149,17 @@ class Remasking:
         count = (self.drawn or self.prompts) if cell.temperature > 0 else self.prompts
         if swept and cell.temperature == self.cold and cell.block == self.shown(cell.task)[0]:
             count = max(count, self.standard)
-        if cell.task not in self.judged():
-            count = min(count, self.prose)
-        return tuple(cell.item(i) for i in range(count))
+        return tuple(cell.item(i) for i in range(self._asked(cell.task, count)))
 
     def devs(self, cell: Cell) -> tuple[str, ...]:
         """The development items of a cell: of the first checkpoint's shown cells alone."""
-        count = self.dev if cell.task in self.judged() else min(self.dev, self.prose)
-        return tuple(cell.item(i, dev=True) for i in range(count if self.is_shown(cell) and self.is_first(cell) else 0))
+        count = self._asked(cell.task, self.dev) if self.is_shown(cell) and self.is_first(cell) else 0
+        return tuple(cell.item(i, dev=True) for i in range(count))
+
+    def _asked(self, task: str, count: int) -> int:
+        """How many of a number of prompts a task is judged on."""
+        most = count if task in self.judged() else min(count, self.prose)
+        return math.ceil(self.share.get(task, 1.0) * most)
 
     def items_of(self, row: Row) -> tuple[str, ...]:
         """The items a decoder is judged on."""
@@ -162,7 +171,7 @@ class Remasking:
             if row.where == "swept":
                 found += [*self.tests(cell), *self.devs(cell)]
             elif row.where == "few":
-                found += self.tests(cell, False)[: self.few] if shown and cell.temperature == 0 else ()
+                found += self.tests(cell, False)[: self._asked(cell.task, self.few)] if shown and cell.temperature == 0 else ()
             elif shown or (row.where == "all" and cell.temperature == 0):
                 found += self.tests(cell, False) if row.where == "all" or cell.block == self.shown(cell.task)[-1] else ()
         return tuple(found)
@@ -195,7 +204,7 @@ CONFIGS = {
         prompts=96,
         drawn=24,
         standard=256,
-        dev=24,
+        share={"sudoku9": 0.5, "sudoku4": 0.5, "countdown": 0.5},
         few=24,
         replicas=(0, 1, 2),
     ),
