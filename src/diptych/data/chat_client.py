@@ -47,17 +47,17 @@ class Server:
         ValueError: an address that is none, or numbers out of range.
     """
 
-    url: str
+    url: str = field(metadata={"fingerprint": False})
     model: str
     temperature: float | None = 0.0
     top_p: float | None = None
     max_tokens: int | None = 1024
     seed: int | None = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
-    key_variable: str = "OPENAI_API_KEY"
-    at_once: int = 16
-    attempts: int = 4
-    seconds: float = 600.0
+    key_variable: str = field(default="OPENAI_API_KEY", metadata={"fingerprint": False})
+    at_once: int = field(default=16, metadata={"fingerprint": False})
+    attempts: int = field(default=4, metadata={"fingerprint": False})
+    seconds: float = field(default=600.0, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):

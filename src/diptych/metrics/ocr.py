@@ -59,15 +59,19 @@ class Reader:
 
     def read(self, picture: np.ndarray) -> str:
         """The words in a picture (H, W, 3) of uint8; empty where there are none."""
+        return " ".join(self.lines(picture))
+
+    def lines(self, picture: np.ndarray) -> tuple[str, ...]:
+        """The lines in a picture (H, W, 3) of uint8, from top to bottom."""
         return _read(self.mode, self.confidence, picture.tobytes(), picture.shape)
 
 
 @lru_cache(maxsize=KEPT_READINGS)
-def _read(mode: Mode, confidence: float, data: bytes, shape: tuple[int, ...]) -> str:
+def _read(mode: Mode, confidence: float, data: bytes, shape: tuple[int, ...]) -> tuple[str, ...]:
     pixels = np.frombuffer(data, np.uint8).reshape(shape)[:, :, ::-1]  # the engine wants blue first
     page = mode == "page"
     found, _ = _engine()(np.ascontiguousarray(pixels), use_det=page, use_cls=False, use_rec=True, text_score=confidence)
-    return " ".join(str(line[-2]) for line in found or ())
+    return tuple(str(line[-2]) for line in found or ())
 
 
 @lru_cache(maxsize=1)
