@@ -91,7 +91,7 @@ def inspect(place: str, sheet: str, pictures: int, limit: int, where: Where, as_
 
         write_bytes(file, _png(inspection.sheet(source, pictures)))
     if as_json:
-        print(json.dumps({**asdict(found), "sheet": file.as_posix() if drawn else None}, indent=1))
+        print(json.dumps({**vars(found), "sheet": file.as_posix() if drawn else None}, indent=1))
         return
     _show(found)
     if drawn:
@@ -121,7 +121,7 @@ def caption(
     for line in done.broken[:10]:
         hint(f"broken: {line}")
     if as_json:
-        print(json.dumps({"out": file.as_posix(), **asdict(done)}))
+        print(json.dumps({"out": file.as_posix(), **vars(done)}))
         return
     bad = ", ".join(f"{count:,} {reason}" for reason, count in done.bad.items())
     hint(f"{done.pictures:,} pictures, {done.captions:,} captions" + (f"; answers of no use: {bad}" if bad else ""))

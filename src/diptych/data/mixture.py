@@ -151,7 +151,7 @@ class Mixture:
         if not record.captions or not all(text.strip() for text in record.captions):
             what = "has an empty caption" if record.captions else "has no caption"
             raise ValueError(f"mixture: record {record.key!r} {what}; caption it (diptych data caption) or leave it out")
-        words = [len(text.split()) for text in record.captions]
+        words = [0 if self.short is None else len(text.split()) for text in record.captions]
         return worded(words, bits, self.short, self.short_words)
 
     def counts(self, position: int) -> dict[str, int]:
