@@ -210,3 +210,15 @@ def test_cuda_gives_the_same_flow() -> None:
     flow = Flow(dtype="float64")
     start = initial(flow, ["a", "b"])
     assert torch.allclose(last(flow, start.cuda(), 1.0).cpu(), last(flow, start, 1.0), atol=1e-9)
+
+
+def test_torch_cfd_integrates_the_same_flow() -> None:
+    """An independent solver with another rule in time: agreement to its own error of order 2 in the linear terms."""
+    spectral, grids = pytest.importorskip("torch_cfd.spectral"), pytest.importorskip("torch_cfd.grids")
+    flow = Flow(size=32, viscosity=0.01, amplitude=0.0, dt=0.005, start_wavenumber=3, dtype="float64")
+    grid = grids.Grid((32, 32), domain=((0, 2 * math.pi), (0, 2 * math.pi)))
+    rule = spectral.RK4CrankNicolsonStepper()
+    peer = spectral.NavierStokes2DSpectral(flow.viscosity, grid, flow.drag, step_fn=rule).double()
+    start = initial(flow, ["a", "b"])
+    modes, _ = peer(torch.fft.rfft2(start.mT), flow.dt, 200)  # its arrays are (x, y)
+    assert torch.allclose(torch.fft.irfft2(modes).mT, last(flow, start, 1.0), atol=1e-5)

@@ -182,7 +182,7 @@ def _spectrum(power: list[float]) -> str:
     peak = 1 + int(np.argmax(held))
     low = max(peak, 1)
     shells = np.arange(low, len(held) + 1)
-    inside = held[low - 1 :] > 0
+    inside = held[low - 1 :] > 1e-12 * held.max()
     words = f"spectrum: peak at shell {peak}, half of the power up to {half}, 99 % up to {most} of {len(held)}"
     if inside.sum() > 3:
         slope = np.polyfit(np.log(shells[inside]), np.log(held[low - 1 :][inside]), 1)[0]

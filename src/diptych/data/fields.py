@@ -18,6 +18,8 @@ from diptych.physics.shells import SpectralGrid
 
 LEAK = 2.0
 """Jump across a wrap, in interior increments (root mean squares), from which an axis is taken for not periodic."""
+SMOOTH = 1.25
+"""Up to here an axis may well be periodic."""
 TRANSFORMS = ("none", "log1p", "asinh")
 
 
@@ -176,7 +178,10 @@ class Leak:
             return f"axis {self.axis}: declared periodic, but {jump}: spectra would leak; declare it not periodic"
         if self.leaks:
             return f"axis {self.axis}: not periodic ({jump})"
-        return f"axis {self.axis}: {'periodic' if self.declared else 'declared not periodic, though it may be'} ({jump})"
+        if self.declared:
+            return f"axis {self.axis}: periodic ({jump})"
+        doubt = ", though it may be" if self.ratio < SMOOTH else ""
+        return f"axis {self.axis}: declared not periodic{doubt} ({jump})"
 
 
 def leak_test(fields: Fields) -> tuple[Leak, ...]:
