@@ -18,7 +18,7 @@ from diptych.recipes.spectral_config import CONFIGS, MARGINS, SEPARATIONS, Spect
 from diptych.recipes.spectral_data import Setting, part
 from diptych.recipes.spectral_models import ARMS, LABELS, Trained, trained_in
 from diptych.recipes.spectral_panels import Panels
-from diptych.recipes.spectral_questions import QUESTIONS
+from diptych.recipes.spectral_questions import QUESTIONS, own_fields
 from diptych.recipes.spectral_scores import defect, relative_error
 from diptych.study import Arm, Comparison, Metric
 
@@ -107,4 +107,9 @@ def metrics(setting: Setting) -> tuple[Metric, ...]:
     return tuple(found)
 
 
-STUDIES = QUESTIONS
+def fields(config: Spectral) -> Comparison:
+    """The same on a user's own fields."""
+    return own_fields(config, study)
+
+
+STUDIES = {**QUESTIONS, "fields": fields}

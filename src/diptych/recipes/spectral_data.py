@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 
 from diptych.config import from_json, to_json
+from diptych.data.field_files import Source as Files
+from diptych.data.field_files import read
+from diptych.data.fields import Fields, stretches
+from diptych.data.fields import split as split_fields
 from diptych.files import read_json, write_json
 from diptych.physics.kolmogorov import moved_by_keys
 from diptych.physics.navier_stokes import Flow, initial, simulate
-from diptych.physics.shells import SpectralGrid, invertible, power_mean
+from diptych.physics.shells import SpectralGrid, invertible, power_mean, power_sum
 from diptych.physics.zones import Zones
 
 Split = Literal["train", "validation", "test", "floor"]
@@ -58,7 +62,35 @@ class Simulated:
         return replace(self, trajectories=(*self.trajectories[:2], trajectories), fields=(*self.fields[:2], fields))
 
 
-Source = Simulated
+@dataclass(frozen=True)
+class Folder:
+    """A user's own fields, files of them in a folder; parted by whole files (or trajectories) into training, validation, test.
+
+    Args:
+        files: where they are and how they are read; an empty path stands for none.
+        stretches: cut a file into so many consecutive stretches, each a source of its own; 1 = leave files whole. For data that
+            come as one long record.
+        gap: fields left out between stretches. seed: of which file goes where.
+        multiple: crop axes to a multiple of this many points, as the networks need.
+    """
+
+    files: Files = Files("")
+    stretches: int = 1
+    gap: int = 1
+    seed: int = 0
+    multiple: int = 8
+
+    @property
+    def vorticity(self) -> bool:
+        """Nothing is known of what the fields are."""
+        return False
+
+    def tested(self, trajectories: int, fields: int) -> Folder:
+        """The same: a folder has the fields it has."""
+        return self
+
+
+Source = Simulated | Folder
 """Where fields come from."""
 
 
@@ -122,7 +154,11 @@ SHARES = {"IR": (4 / 21, 10 / 21), "DO": (11 / 21, 16 / 21), "DD": (17 / 21, 1.0
 
 
 def judged(source: Source) -> tuple[SpectralGrid, Zones]:
-    """Grid and zones of a source."""
+    """Grid and zones of a source; those of a folder from the spectrum of its training fields."""
+    if isinstance(source, Folder):
+        grid = _folder(source)["train"].grid()
+        train = torch.from_numpy(_folder(source)["train"].values)
+        return grid, Zones.auto(power_sum(train.double(), grid).mean((0, 1)), grid)
     flow = source.flow
     grid = SpectralGrid((flow.size, flow.size), (flow.spacing, flow.spacing), dealiased=True)
     edges, last = {}, 0
@@ -135,7 +171,12 @@ def judged(source: Source) -> tuple[SpectralGrid, Zones]:
 
 @lru_cache(maxsize=8)
 def part(source: Source, split: Split) -> Part:
-    """The fields of one part; kept for the life of the process."""
+    """The fields of one part; kept for the life of the process. A folder has no spare fields: its floor is its validation."""
+    if isinstance(source, Folder):
+        held = _folder(source)["validation" if split == "floor" else split]
+        names = [held.sources[i] for i in held.source]
+        numbered = tuple(f"{name}@{names[:i].count(name):03d}" for i, name in enumerate(names))
+        return Part(held.values.astype(np.float32), numbered, tuple(names))
     which = min(SPLITS.index(split), 2)
     keys = [f"{split}-{n:02d}" for n in range(source.trajectories[which])]
     apart = source.every if split == "train" else source.apart
@@ -147,6 +188,35 @@ def part(source: Source, split: Split) -> Part:
     return Part(fields.flatten(0, 1)[:, None].numpy(), names, clusters)
 
 
+@lru_cache(maxsize=2)
+def _folder(source: Folder) -> dict[str, Fields]:
+    """The parts of a folder."""
+    fields = read(source.files)
+    if fields.mask is not None and not fields.mask.all():
+        raise ValueError(
+            f"{source.files.path}: fields with missing points; fill them or leave them out before training on them"
+        )
+    if any(n % source.multiple for n in fields.shape):
+        fields = fields.cropped(source.multiple)
+    if source.stretches > 1:
+        fields = stretches(fields, source.stretches, source.gap)
+    return split_fields(fields, seed=source.seed)
+
+
 def augmented(source: Source, fields: Tensor, keys: Tensor) -> Tensor:
-    """Fields (B, C, *shape) under symmetries of their source, one a field, by one random number (B,) each."""
+    """Fields (B, C, *shape) under symmetries of their source, one a field, by one random number (B,) each.
+
+    Of a folder's fields nothing but the periods of their axes is known: they are shifted along those.
+    """
+    if isinstance(source, Folder):
+        wraps = _folder(source)["train"].periodic
+        return torch.stack([shifted(one, wraps, key) for one, key in zip(fields, keys.tolist(), strict=True)])
     return moved_by_keys(fields, source.flow.wavenumber, keys)
+
+
+def shifted(field: Tensor, wraps: Sequence[bool], key: int) -> Tensor:
+    """One field (C, *shape) shifted along its periodic axes by what a random number says."""
+    for axis, (n, periodic) in enumerate(zip(field.shape[1:], wraps, strict=True), 1):
+        if periodic:
+            field, key = field.roll(key % n, axis), key // n
+    return field

@@ -24,7 +24,7 @@ from diptych.physics.shells import band
 from diptych.process import Gaussian
 from diptych.recipes.spectral_data import Part, Setting, Source, augmented
 from diptych.recipes.spectral_scores import Scores, scores
-from diptych.recipes.spectral_settings import ArmTraining, SpectralTraining
+from diptych.recipes.spectral_settings import ArmTraining, SpectralTraining, shaped
 from diptych.sample import sample
 from diptych.samplers.continuous import Heun
 from diptych.schedule import LogitNormal, UniformTimes, uniform_grid
@@ -98,6 +98,7 @@ def fit_autoencoder(
         prepare: changes the network before it is trained (loads one half of another and freezes it).
     """
     shown, setting = stored(out / "data" / "train.npz"), Setting.read(out)
+    config = shaped(config, setting)
     held = stored(out / "data" / "validation.npz")
     fields = torch.from_numpy(shown.fields)
     model = FieldAutoencoder(config.autoencoder, torch.Generator().manual_seed(replica))
@@ -193,6 +194,7 @@ def fit_flow(
     if not weights.is_dir():
         raise ValueError(f"train: {weights} is missing; run the stage 'autoencoders' first")
     autoencoder, setting = load_model(weights), Setting.read(out)
+    config = shaped(config, setting)
     assert isinstance(autoencoder, FieldAutoencoder)
     latents, held = (
         flow_rows(autoencoder, setting, stored(out / "data" / f"{split}.npz").fields, copies, replica, cut)

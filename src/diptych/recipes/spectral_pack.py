@@ -16,9 +16,8 @@ from diptych.models.field_autoencoder import FieldAutoencoder, FieldAutoencoderC
 from diptych.models.field_unet import FieldUNet, FieldUNetConfig
 from diptych.models.hub import describe, load_model, save_model
 from diptych.recipes.spectral_data import DATA, Setting
-from diptych.recipes.spectral_models import LABELS, trained_in, weights_in
+from diptych.recipes.spectral_models import LABELS, trained_in
 from diptych.recipes.spectral_settings import SpectralTraining
-from diptych.recipes.spectral_swap import half_folder
 
 SHIPPED = ("mse", "log", "pre_mse", "pre_log")
 """Arms that are shipped; the others would double the package."""
@@ -35,10 +34,10 @@ dissipation range, and whether with the right phases; `spectral:generation` what
 On validation trajectories, encoder means; settings were chosen there. One training seed (0); its peers are not shipped.
 
 * **Networks**: `FieldAutoencoder`, {autoencoder:,} parameters, and `FieldUNet`, {flow:,}; float16; {size:.1f} MB in all.
-* **Data**: forced two-dimensional turbulence, simulated ({trajectories} training trajectories); nothing else was seen. Made, not
-  stored: `data.json` holds the equation and the seed, `diptych train spectral --stage data` makes the fields again.
-* **Training**: {images:,} fields an autoencoder, {latents:,} latents a flow{speed}. `log.jsonl` beside each weight holds what was
-  logged; `sweep.json` the tries on the validation trajectories, `swap.json` the adapters between latents.
+* **Data**: forced two-dimensional turbulence, simulated ({trajectories} training trajectories); nothing else was seen. Made,
+  not stored: `data.json` holds the equation and the seed, `diptych train spectral --stage data` makes the fields again.
+* **Training**: {images:,} fields an autoencoder, {latents:,} latents a flow{speed}. `log.jsonl` beside each weight holds what
+  was logged; `sweep.json` the tries on the validation trajectories, `swap.json` the adapters between latents.
 * **Recipe**: `diptych train spectral --size core`.
 * **Limits**: one flow, one Reynolds number (about 390), one grid. Licence of the weights: Apache-2.0.
 """
@@ -66,8 +65,6 @@ def pack(config: SpectralTraining, out: Path) -> Path:
         for kind, folder in (("autoencoder", one.autoencoder), ("flow", one.flow)):
             if folder:
                 shrink(folder, packed / f"{name}-{replica}" / kind)
-    if folder := weights_in(half_folder(out, "decoder", "log", "mse")):
-        shrink(folder, half_folder(packed, "decoder", "log", "mse"))
     write_json(
         packed / "config.json", {"recipe": "spectral", "size": "core", "config": to_json(replace(config, replicas=(replica,)))}
     )

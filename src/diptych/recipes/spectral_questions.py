@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from diptych.metrics.field import zone_coherence
 from diptych.metrics.zone_bias import retained_power, zone_bias
@@ -19,7 +20,7 @@ from diptych.recipes.spectral_arms import (
     setting_of,
 )
 from diptych.recipes.spectral_config import MARGINS, Spectral, last_zone
-from diptych.recipes.spectral_data import Setting, part
+from diptych.recipes.spectral_data import Folder, Setting, part
 from diptych.recipes.spectral_generation import generation, integrators, steps_for
 from diptych.recipes.spectral_made import SwapPanels
 from diptych.recipes.spectral_models import LABELS, trained_in, weights_in
@@ -155,6 +156,20 @@ def paired_metrics(setting: Setting) -> tuple[Metric, ...]:
         *(zone_coherence(grid, zones, zone, margin=MARGINS["coherence"]) for zone in zones.names[::-1]),
         relative_error(MARGINS["field"]),
     )
+
+
+def own_fields(config: Spectral, whole: Callable[[Spectral], Comparison]) -> Comparison:
+    """The whole comparison of reconstructions on a user's own fields.
+
+    Raises:
+        ValueError: the weights were trained on turbulence.
+    """
+    if not isinstance(setting_of(config.folder).source, Folder):
+        raise ValueError(
+            f"weights: {config.folder} was trained on turbulence; train on your own fields first: "
+            "diptych train spectral --size fields --set own.files.path=FOLDER --out models/mine"
+        )
+    return replace(whole(config), name="spectral-fields", title="Does the latent space keep the small scales of these fields?")
 
 
 QUESTIONS = {

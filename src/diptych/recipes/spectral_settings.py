@@ -8,7 +8,7 @@ from typing import Literal
 from diptych.models.field_autoencoder import FieldAutoencoderConfig
 from diptych.models.field_unet import FieldUNetConfig
 from diptych.physics.navier_stokes import Flow
-from diptych.recipes.spectral_data import Simulated, Source
+from diptych.recipes.spectral_data import Folder, Setting, Simulated, Source
 from diptych.recipes.spectral_models import ARMS
 from diptych.train.loop import TrainConfig
 
@@ -39,7 +39,7 @@ class SpectralTraining:
     """How the models are trained.
 
     Args:
-        source: of the fields.
+        source: of the fields. own: a user's folder of fields to take instead, where its path is given.
         autoencoder: shape of every autoencoder. unet: of every flow network.
         mse, log, whitened, pre_mse, pre_log, pre_mix: the arms.
         kl: weight of the latents' divergence from N(0, 1).
@@ -47,10 +47,12 @@ class SpectralTraining:
         copies: symmetric copies of the training fields whose latents the flow sees.
         times: how the flow's training times are drawn.
         replicas: training seeds.
+        extras: stages that are not passed over.
         downscaled: arm in whose latents a flow learns to fill in small scales. cut: the last shell it is told.
     """
 
-    source: Source = Simulated()
+    source: Simulated = Simulated()
+    own: Folder = Folder()
     autoencoder: FieldAutoencoderConfig = FieldAutoencoderConfig()
     unet: FieldUNetConfig = FieldUNetConfig()
     mse: ArmTraining = ArmTraining()
@@ -91,13 +93,40 @@ class SpectralTraining:
     downscaled: Literal["mse", "log", "whitened", "pre_mse", "pre_log", "pre_mix"] = "pre_log"
     cut: int = 7
 
+    extras: tuple[str, ...] = ("sweep", "swaps", "downscaling", "pack")
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "replicas", tuple(self.replicas))
+        object.__setattr__(self, "extras", tuple(self.extras))
         if not self.replicas:
             raise ValueError("train.replicas: there are none; give at least one training seed, such as [0]")
         latent = self.autoencoder.latent_shape
         if (self.unet.channels, *self.unet.shape) != latent or self.unet.periodic != self.autoencoder.periodic:
             raise ValueError(f"train.unet: takes {(self.unet.channels, *self.unet.shape)}, but the latents are {latent}")
+
+
+def source_of(config: SpectralTraining) -> Source:
+    """Where the fields come from."""
+    return config.own if config.own.files.path else config.source
+
+
+def shaped(config: SpectralTraining, setting: Setting) -> SpectralTraining:
+    """The same with networks that fit the fields: channels, points and periods of a user's own.
+
+    Raises:
+        ValueError: fields that the networks cannot halve.
+    """
+    grid = setting.grid
+    if (setting.channels, grid.shape, grid.wraps) == (
+        config.autoencoder.channels,
+        config.autoencoder.shape,
+        config.autoencoder.periodic,
+    ):
+        return config
+    autoencoder = replace(config.autoencoder, channels=setting.channels, shape=grid.shape, periodic=grid.wraps)
+    channels, *shape = autoencoder.latent_shape
+    unet = replace(config.unet, channels=channels, shape=tuple(shape), periodic=grid.wraps)
+    return replace(config, autoencoder=autoencoder, unet=unet)
 
 
 def arm_of(config: SpectralTraining, name: str) -> ArmTraining:
@@ -116,14 +145,16 @@ def jobs(config: SpectralTraining) -> list[tuple[str, int]]:
 
 
 TINY = SpectralTraining(
-    Simulated(
+    source=Simulated(
         Flow(size=32, viscosity=3e-2, dt=0.02, start_wavenumber=3), 2.0, 0.5, 0.5, trajectories=(4, 2, 8), fields=(8, 4, 2)
     ),
-    FieldAutoencoderConfig(shape=(32, 32), widths=(16, 16), refine=4),
-    FieldUNetConfig(shape=(4, 4), width=16, time=16, features=16),
+    autoencoder=FieldAutoencoderConfig(shape=(32, 32), widths=(16, 16), refine=4),
+    unet=FieldUNetConfig(shape=(4, 4), width=16, time=16, features=16),
     train_autoencoder=TrainConfig(name="spectral/autoencoder", images=48, batch=8, lr=2e-3, ema=0, threads=1),
     train_flow=TrainConfig(name="spectral/flow", images=64, batch=16, lr=2e-3, ema=0.9, threads=1),
     copies=1,
     replicas=(0,),
 )
-TRAIN = {"tiny": TINY, "core": replace(SpectralTraining(), replicas=(0,)), "full": SpectralTraining()}
+CORE = replace(SpectralTraining(), replicas=(0,))
+TRAIN = {"tiny": TINY, "fields": replace(CORE, extras=()), "core": CORE, "full": SpectralTraining()}
+"""Sizes; "fields" is for a user's own, one training seed and nothing beside the arms."""

@@ -1,6 +1,7 @@
-"""Tries on the validation trajectories: three settings an arm, half the training, one score that holds no training weight.
+"""Tries on the validation trajectories: five settings an arm, part of the training, one score that holds no training weight.
 
-The score is `spectral_scores.Scores.total`: mean over zones of |power bias| + 1 - coherence. What was chosen stands in
+The score is `spectral_scores.Scores.total`: mean over zones of |power bias| + 1 - coherence. The second round was laid out after
+the first: at the rate that plain squared error liked best, around or beyond what each arm liked best. What was chosen stands in
 `SpectralTraining`; sweep.json keeps every try.
 """
 
@@ -13,12 +14,8 @@ from pathlib import Path
 from diptych.files import write_json
 from diptych.models.hub import describe
 from diptych.recipes.spectral_fit import fit_autoencoder, shared, trained
-from diptych.recipes.spectral_settings import ArmTraining, SpectralTraining, arm_of
+from diptych.recipes.spectral_settings import ArmTraining, SpectralTraining
 
-RATES = (1e-3, 2e-3, 4e-3)
-EXPONENTS = (0.4, 0.6, 0.8)
-LOG_WEIGHTS = (1.0, 10.0, 100.0)
-WHITENED = (0.1, 0.3, 1.0)
 SHARE = 0.4
 """Of an autoencoder's training that a try gets."""
 
@@ -37,15 +34,29 @@ class Try:
 
 
 def tries(config: SpectralTraining) -> list[Try]:
-    """Three an arm: the rate for plain squared error, for the others what only they have."""
-    found = [Try("mse", f"rate {rate:g}", replace(config.mse, lr=rate)) for rate in RATES]
-    found += [Try("pre_mse", f"exponent {a:g}", replace(config.pre_mse, exponent=a)) for a in EXPONENTS]
-    for name in ("log", "pre_log"):
-        arm = arm_of(config, name)
-        found += [Try(name, f"log-spectral x {weight:g}", replace(arm, log_weight=weight)) for weight in LOG_WEIGHTS]
-    for name in ("whitened", "pre_mix"):
-        arm = arm_of(config, name)
-        found += [Try(name, f"whitened x {weight:g}", replace(arm, whitened=weight)) for weight in WHITENED]
+    """Five an arm, in two rounds: the rate for plain squared error, for the others what only they have."""
+    found = []
+    for rate, exponents, weights, joint, whitened, mixed in (
+        (
+            2e-3,
+            (0.4, 0.6, 0.8),
+            (1, 10, 100),
+            ((0.6, 1), (0.6, 10), (0.6, 100)),
+            (0.1, 0.3, 1),
+            ((0.6, 10, 0.1), (0.6, 10, 0.3), (0.6, 10, 1)),
+        ),
+        (4e-3, (0.8, 1.0), (0.1, 1), ((0.8, 10), (0.8, 30)), (1, 3), ((0.8, 10, 1), (0.8, 30, 1))),
+    ):
+        rates = (1e-3, 2e-3, 4e-3) if rate == 2e-3 else (6e-3, 8e-3)
+        found += [Try("mse", f"rate {one:g}", ArmTraining(lr=one)) for one in rates]
+        found += [Try("log", f"rate {rate:g}, log-spectral x {w:g}", ArmTraining(log_weight=w, lr=rate)) for w in weights]
+        found += [Try("whitened", f"rate {rate:g}, whitened x {w:g}", ArmTraining(whitened=w, lr=rate)) for w in whitened]
+        found += [Try("pre_mse", f"rate {rate:g}, exponent {a:g}", ArmTraining(a, lr=rate)) for a in exponents]
+        for a, w in joint:
+            found.append(Try("pre_log", f"rate {rate:g}, exponent {a:g}, log-spectral x {w:g}", ArmTraining(a, w, lr=rate)))
+        for a, w, v in mixed:
+            words = f"rate {rate:g}, exponent {a:g}, log-spectral x {w:g}, whitened x {v:g}"
+            found.append(Try("pre_mix", words, ArmTraining(a, w, v, lr=rate)))
     return found
 
 
@@ -55,7 +66,7 @@ def train_sweep(config: SpectralTraining, out: Path, device: str | None = None, 
     images = max(round(config.train_autoencoder.images * SHARE), config.train_autoencoder.batch)
     short = replace(config, train_autoencoder=replace(config.train_autoencoder, images=images))
     seed = config.replicas[0]
-    folders = [out / "sweep" / f"{one.arm}-{one.setting.replace(' ', '-')}" for one in todo]
+    folders = [out / "sweep" / f"{one.arm}-{one.setting.replace(', ', '-').replace(' ', '-')}" for one in todo]
 
     def make(index: int) -> None:
         one = todo[index]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diptych.recipes.spectral_data import Setting, part
 from diptych.recipes.spectral_fit import claimed, fit_autoencoder, fit_flow, shared, store, trained
-from diptych.recipes.spectral_settings import TRAIN, SpectralTraining, arm_of, jobs
+from diptych.recipes.spectral_settings import TRAIN, SpectralTraining, arm_of, jobs, source_of
 
 __all__ = ["STAGES", "TRAIN"]
 
@@ -21,9 +21,9 @@ def make_data(config: SpectralTraining, out: Path, device: str | None = None, tr
     with claimed(out / "data", wait=True):
         if not (out / "data" / "validation.npz").exists():
             for split in ("train", "validation"):
-                made = part(config.source, split)
+                made = part(source_of(config), split)
                 store(out / "data" / f"{split}.npz", made)
-            Setting.of(config.source).save(out)
+            Setting.of(source_of(config)).save(out)
     return out / "data"
 
 
@@ -58,6 +58,8 @@ def train_flows(config: SpectralTraining, out: Path, device: str | None = None, 
 
 def pack(config: SpectralTraining, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
     """Write the shipped form of the first replica's models with a card; see `spectral_pack`."""
+    if "pack" not in config.extras:
+        return out
     from diptych.recipes import spectral_pack
 
     return spectral_pack.pack(config, out)
@@ -65,6 +67,8 @@ def pack(config: SpectralTraining, out: Path, device: str | None = None, tracker
 
 def train_swaps(config: SpectralTraining, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
     """Adapters between latents, and halves trained against the frozen half of another; see `spectral_swap`."""
+    if "swaps" not in config.extras:
+        return out
     from diptych.recipes import spectral_swap
 
     return spectral_swap.train_swaps(config, out, device, trackers)
@@ -72,6 +76,8 @@ def train_swaps(config: SpectralTraining, out: Path, device: str | None = None, 
 
 def train_sweep(config: SpectralTraining, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
     """Every arm's tries on the validation fields, from which its settings were chosen; see `spectral_sweep`."""
+    if "sweep" not in config.extras:
+        return out
     from diptych.recipes import spectral_sweep
 
     return spectral_sweep.train_sweep(config, out, device, trackers)
@@ -79,6 +85,8 @@ def train_sweep(config: SpectralTraining, out: Path, device: str | None = None, 
 
 def train_downscaling(config: SpectralTraining, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
     """Train a flow that is told the large scales, in the latents of one arm's first replica; out/downscaling/weights."""
+    if "downscaling" not in config.extras:
+        return out
     folder, replica = out / "downscaling", config.replicas[0]
     weights = out / f"{config.downscaled}-{replica}" / "autoencoder" / "weights"
 
