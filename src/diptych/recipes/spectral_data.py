@@ -78,7 +78,7 @@ class Folder:
     stretches: int = 1
     gap: int = 1
     seed: int = 0
-    multiple: int = 8
+    multiple: int = 16
 
     @property
     def vorticity(self) -> bool:

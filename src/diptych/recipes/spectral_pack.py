@@ -19,8 +19,9 @@ from diptych.recipes.spectral_data import DATA, Setting
 from diptych.recipes.spectral_models import LABELS, trained_in
 from diptych.recipes.spectral_settings import SpectralTraining
 
-SHIPPED = ("mse", "log", "pre_mse", "pre_log")
-"""Arms that are shipped; the others would double the package."""
+SHIPPED = ("mse", "log", "pre_mse", "pre_mix")
+WITH_FLOW = ("mse", "pre_mix")
+"""Arms whose autoencoder, and those whose flow too, is shipped; all of them would double the package."""
 CARD = """# Autoencoders and flows of two-dimensional turbulence
 
 Autoencoders of 64 x 64 vorticity fields (eight times fewer numbers) that differ in their loss and in the filter they see fields
@@ -63,7 +64,7 @@ def pack(config: SpectralTraining, out: Path) -> Path:
     for name in SHIPPED:
         one = found[name]
         for kind, folder in (("autoencoder", one.autoencoder), ("flow", one.flow)):
-            if folder:
+            if folder and (kind == "autoencoder" or name in WITH_FLOW):
                 shrink(folder, packed / f"{name}-{replica}" / kind)
     write_json(
         packed / "config.json", {"recipe": "spectral", "size": "core", "config": to_json(replace(config, replicas=(replica,)))}

@@ -41,7 +41,7 @@ class SpectralTraining:
     Args:
         source: of the fields. own: a user's folder of fields to take instead, where its path is given.
         autoencoder: shape of every autoencoder. unet: of every flow network.
-        mse, log, whitened, pre_mse, pre_log, pre_mix: the arms.
+        mse, log, whitened, pre_mse, pre_log, pre_mix: the arms, each with the setting of its lowest score in the sweep.
         kl: weight of the latents' divergence from N(0, 1).
         train_autoencoder: one run; a row is a field. train_flow: one run; a row is a field's latents.
         copies: symmetric copies of the training fields whose latents the flow sees.
@@ -55,18 +55,18 @@ class SpectralTraining:
     own: Folder = Folder()
     autoencoder: FieldAutoencoderConfig = FieldAutoencoderConfig()
     unet: FieldUNetConfig = FieldUNetConfig()
-    mse: ArmTraining = ArmTraining()
-    log: ArmTraining = ArmTraining(log_weight=10)
-    whitened: ArmTraining = ArmTraining(whitened=0.3, flow=False, replicas=1)
-    pre_mse: ArmTraining = ArmTraining(0.6)
-    pre_log: ArmTraining = ArmTraining(0.6, log_weight=10)
-    pre_mix: ArmTraining = ArmTraining(0.6, log_weight=10, whitened=0.3, flow=False, replicas=1)
+    mse: ArmTraining = ArmTraining(lr=8e-3)
+    log: ArmTraining = ArmTraining(log_weight=1)
+    whitened: ArmTraining = ArmTraining(whitened=1, flow=False, replicas=1, lr=2e-3)
+    pre_mse: ArmTraining = ArmTraining(0.8)
+    pre_log: ArmTraining = ArmTraining(0.8, log_weight=10)
+    pre_mix: ArmTraining = ArmTraining(0.8, log_weight=30, whitened=1)
     kl: float = 1e-3
     train_autoencoder: TrainConfig = TrainConfig(
         name="spectral/autoencoder",
         images=12_000,
         batch=16,
-        lr=2e-3,
+        lr=4e-3,
         warmup_images=800,
         decay="cosine",
         ema=0,
@@ -76,7 +76,7 @@ class SpectralTraining:
     )
     train_flow: TrainConfig = TrainConfig(
         name="spectral/flow",
-        images=25_600,
+        images=51_200,
         batch=32,
         lr=2e-3,
         warmup_images=1_600,
@@ -90,7 +90,7 @@ class SpectralTraining:
     copies: int = 4
     times: Literal["uniform", "logit_normal"] = "logit_normal"
     replicas: tuple[int, ...] = (0, 1, 2, 3, 4)
-    downscaled: Literal["mse", "log", "whitened", "pre_mse", "pre_log", "pre_mix"] = "pre_log"
+    downscaled: Literal["mse", "log", "whitened", "pre_mse", "pre_log", "pre_mix"] = "pre_mix"
     cut: int = 7
 
     extras: tuple[str, ...] = ("sweep", "swaps", "downscaling", "pack")

@@ -24,7 +24,7 @@ from diptych.recipes.spectral_fit import encoded, fit_autoencoder, shared, store
 from diptych.recipes.spectral_models import weights_in
 from diptych.recipes.spectral_settings import SpectralTraining, arm_of
 
-PAIRS = (("mse", "log"), ("pre_mse", "pre_log"))
+PAIRS = (("mse", "log"), ("pre_mse", "pre_mix"))
 """(power lost, power kept): the paper's pair, and the same two losses behind the pre-emphasis."""
 HALVES = ("decoder", "encoder")
 RIDGE = 1e-4

@@ -1,7 +1,7 @@
 """Tries on the validation trajectories: five settings an arm, part of the training, one score that holds no training weight.
 
-The score is `spectral_scores.Scores.total`: mean over zones of |power bias| + 1 - coherence. The second round was laid out after
-the first: at the rate that plain squared error liked best, around or beyond what each arm liked best. What was chosen stands in
+The score is `spectral_scores.Scores.total`: mean over zones of |power bias| + 1 - coherence. The second round was laid out
+after the first: at the rate that plain squared error liked best, near or beyond what each arm liked best. What was chosen is in
 `SpectralTraining`; sweep.json keeps every try.
 """
 
