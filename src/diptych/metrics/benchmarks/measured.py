@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.data.chat_client import content_key
 from diptych.metrics.benchmarks.t2i import Benchmark, Judge, Malformed, Prompt, Task, png_of, reported
 from diptych.metrics.fidelity import pictures
 from diptych.study import Metric, Samples
@@ -33,6 +34,11 @@ class Judged:
     def cells(self) -> tuple[str, ...]:
         return self.benchmark.cells(self.prompts)
 
+    @cached_property
+    def _judged(self) -> dict[str, list[float]]:
+        """Rows by unit and picture: the scores of a benchmark share one look at each picture."""
+        return {}
+
     def __call__(self, samples: Samples, reference: Any = None) -> np.ndarray:
         asked = {prompt.item: prompt for prompt in self.prompts}
         held = pictures(samples, self.picture)
@@ -40,15 +46,20 @@ class Judged:
         odd = next((unit for unit in samples.units if unit.item not in asked), None)
         if odd is not None:
             raise ValueError(f"{self.benchmark.name}: item {odd.item!r} is none of its prompts; declare the metric for those")
-        tasks = (Task(asked[unit.item], unit.seed, partial(png_of, held[i])) for i, unit in enumerate(samples.units))
         rows = np.full((len(samples), 2 * len(self.cells)), np.nan)
+        keys = [content_key(unit.key, png_of(held[i])) for i, unit in enumerate(samples.units)]
+        new = [i for i, key in enumerate(keys) if key not in self._judged]
+        tasks = (Task(asked[samples.units[i].item], samples.units[i].seed, partial(png_of, held[i])) for i in new)
         for task, answer in self.judge(tasks):
             try:
                 made = self.benchmark.row(task.prompt, task.number, answer, "fixed")
             except Malformed as error:
                 name = f"{task.prompt.item}#{task.number}"
                 raise ValueError(f"{self.benchmark.name}: the judge's answer about {name} cannot be read ({error})") from None
-            rows[where[task.prompt.item, task.number]] = [x for cell in self.cells for x in made.get(cell, (0.0, 0.0))]
+            row = [x for cell in self.cells for x in made.get(cell, (0.0, 0.0))]
+            self._judged[keys[where[task.prompt.item, task.number]]] = row
+        for i, key in enumerate(keys):
+            rows[i] = self._judged[key]
         return rows
 
 
