@@ -76,7 +76,7 @@ class SpectralTraining:
     )
     train_flow: TrainConfig = TrainConfig(
         name="spectral/flow",
-        images=51_200,
+        images=32_000,
         batch=32,
         lr=2e-3,
         warmup_images=1_600,

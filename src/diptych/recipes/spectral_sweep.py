@@ -20,6 +20,20 @@ SHARE = 0.4
 """Of an autoencoder's training that a try gets."""
 
 
+ROUNDS = (
+    (
+        2e-3,
+        (1, 10, 100),
+        (0.1, 0.3, 1),
+        (0.4, 0.6, 0.8),
+        ((0.6, 1), (0.6, 10), (0.6, 100)),
+        ((0.6, 10, 0.1), (0.6, 10, 0.3), (0.6, 10, 1)),
+    ),
+    (4e-3, (0.1, 1), (1, 3), (0.8, 1.0), ((0.8, 10), (0.8, 30)), ((0.8, 10, 1), (0.8, 30, 1))),
+)
+"""Rate; log-spectral weights; whitened weights; exponents; (exponent, log-spectral weight); the same with a whitened weight."""
+
+
 @dataclass(frozen=True)
 class Try:
     """One setting of an arm.
@@ -33,36 +47,30 @@ class Try:
     training: ArmTraining
 
 
-def tries(config: SpectralTraining) -> list[Try]:
+def tries() -> list[Try]:
     """Five an arm, in two rounds: the rate for plain squared error, for the others what only they have."""
-    found = []
-    for rate, exponents, weights, joint, whitened, mixed in (
-        (
-            2e-3,
-            (0.4, 0.6, 0.8),
-            (1, 10, 100),
-            ((0.6, 1), (0.6, 10), (0.6, 100)),
-            (0.1, 0.3, 1),
-            ((0.6, 10, 0.1), (0.6, 10, 0.3), (0.6, 10, 1)),
-        ),
-        (4e-3, (0.8, 1.0), (0.1, 1), ((0.8, 10), (0.8, 30)), (1, 3), ((0.8, 10, 1), (0.8, 30, 1))),
-    ):
-        rates = (1e-3, 2e-3, 4e-3) if rate == 2e-3 else (6e-3, 8e-3)
-        found += [Try("mse", f"rate {one:g}", ArmTraining(lr=one)) for one in rates]
-        found += [Try("log", f"rate {rate:g}, log-spectral x {w:g}", ArmTraining(log_weight=w, lr=rate)) for w in weights]
-        found += [Try("whitened", f"rate {rate:g}, whitened x {w:g}", ArmTraining(whitened=w, lr=rate)) for w in whitened]
-        found += [Try("pre_mse", f"rate {rate:g}, exponent {a:g}", ArmTraining(a, lr=rate)) for a in exponents]
-        for a, w in joint:
-            found.append(Try("pre_log", f"rate {rate:g}, exponent {a:g}, log-spectral x {w:g}", ArmTraining(a, w, lr=rate)))
-        for a, w, v in mixed:
-            words = f"rate {rate:g}, exponent {a:g}, log-spectral x {w:g}, whitened x {v:g}"
-            found.append(Try("pre_mix", words, ArmTraining(a, w, v, lr=rate)))
+    found = [Try("mse", f"rate {rate:g}", ArmTraining(lr=rate)) for rate in (1e-3, 2e-3, 4e-3, 6e-3, 8e-3)]
+    for rate, log, whitened, exponents, joint, mixed in ROUNDS:
+        settings = [
+            *(("log", ArmTraining(log_weight=w, lr=rate)) for w in log),
+            *(("whitened", ArmTraining(whitened=v, lr=rate)) for v in whitened),
+            *(("pre_mse", ArmTraining(a, lr=rate)) for a in exponents),
+            *(("pre_log", ArmTraining(a, w, lr=rate)) for a, w in joint),
+            *(("pre_mix", ArmTraining(a, w, v, lr=rate)) for a, w, v in mixed),
+        ]
+        found += [Try(name, in_words(training), training) for name, training in settings]
     return found
+
+
+def in_words(training: ArmTraining) -> str:
+    """What was set, such as "rate 0.004, exponent 0.8, log-spectral x 10"."""
+    parts = [("rate", training.lr), ("exponent", training.exponent), ("log-spectral x", training.log_weight)]
+    return ", ".join(f"{name} {value:g}" for name, value in [*parts, ("whitened x", training.whitened)] if value)
 
 
 def train_sweep(config: SpectralTraining, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
     """Train every try in out/sweep and write out/sweep.json, their scores on the validation fields."""
-    todo = tries(config)
+    todo = tries()
     images = max(round(config.train_autoencoder.images * SHARE), config.train_autoencoder.batch)
     short = replace(config, train_autoencoder=replace(config.train_autoencoder, images=images))
     seed = config.replicas[0]
