@@ -2,11 +2,12 @@
 
     python benchmarks/data_loading.py [--records 1500] [--turns 7]
 
-One process, one thread, processor time; all take turns, so that the machine's load falls on all alike. The records are embedded emoji at
-64 x 64 with their captions. "plain files" is the usual way: a folder of PNGs, a JSON file beside each, opened one by one in
-shuffled order. "shards" is `MixedPictures` on the same pictures prepared, batches of 64 (draws, reads, decoding, stacking).
-"latents" is `MixedLatents` on cached latents 16 x 8 x 8 and states of 16 tokens x 384. "decoding alone" is the floor of the
-first two: Pillow on PNGs that lie in memory. "training step" is the quickstart's transformer, batch 32, forward and backward.
+One process, one thread, processor time; all take turns, so that the machine's load falls on all alike. The records are
+embedded emoji at 64 x 64 with their captions. "plain files" is the usual way: a folder of PNGs, a JSON file beside each,
+opened one by one in shuffled order. "shards" is `MixedPictures` on the same pictures prepared, batches of 64 (draws, reads,
+decoding, stacking). "latents" is `MixedLatents` on cached latents 16 x 8 x 8 and states of 16 tokens x 384. "decoding alone"
+is the floor of the first two: Pillow on PNGs that lie in memory. "training step" is the quickstart's transformer, batch 32,
+forward and backward.
 The bar: shards and latents each deliver at least 5 times what the training step eats, in the median of the paired turns.
 """
 
