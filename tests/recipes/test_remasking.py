@@ -165,6 +165,8 @@ def test_bad_input_is_named():
         recipe.study(replace(recipe.CONFIGS["tiny"], weights="nowhere"))
     with pytest.raises(ValueError, match="none below 0"):
         replace(recipe.CONFIGS["tiny"], temperatures=(-1.0,))
+    with pytest.raises(ValueError, match=r"share: 'sodoku9' 0\.5 .*did you mean 'sudoku9'"):
+        replace(recipe.CONFIGS["tiny"], share={"sodoku9": 0.5})
 
 
 def test_solutions_are_counted():
@@ -200,6 +202,9 @@ def test_cells_of_a_full_study():
     assert {parsed(item)[0].block for item in asked["order-entropy"]} == {36}
     assert "text-0/B96/T0/0000" in asked["saber"] and not any("text" in item for item in asked["klass"])
     assert asked["wino-exact-0.7"] == {Cell("latin6", b, 0.0).item(i) for b in (6, 12, 36) for i in range(3)}
+    short = replace(config, standard=10, prose=3, share={"latin6": 0.5})
+    sizes = [Cell("latin6", 6, 0.0), Cell("latin6", 6, 0.8), Cell("latin6", 12, 0.0), Cell("text", 12, 0.0)]
+    assert [(len(short.tests(cell)), len(short.tests(cell, swept=False))) for cell in sizes] == [(5, 2), (1, 1), (2, 2), (3, 3)]
     dev = {parsed(item)[0] for item in asked["one"] if "/dev" in item}
     assert dev == {cell for cell in cells if config.is_shown(cell) and cell.replica == 0}
 

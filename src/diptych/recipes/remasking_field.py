@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from diptych.compare.numbers import number
 from diptych.compare.stats import Interval, Replicates
 from diptych.metrics import base
 from diptych.recipes.remasking_arms import Cell, known, parsed
-from diptych.study import Samples
+from diptych.study import Samples, Unit
 
 RESAMPLES = 2000
 
@@ -30,6 +31,7 @@ class Field:
     names: tuple[str, ...] = field(init=False)
     labels: dict[str, str] = field(init=False)
     _keys: dict[str, str] = field(init=False)
+    _units: set[Unit] = field(init=False)
     _places: dict[str, dict[tuple[Cell, bool], np.ndarray]] = field(init=False, default_factory=dict)
     _samples: dict[str, Samples] = field(init=False, default_factory=dict)
 
@@ -37,6 +39,8 @@ class Field:
         arms = store.read_json(self.run / "report.json")["arms"]
         self._keys = {arm["name"]: arm["key"] for arm in arms}
         self.names = tuple(self._keys)
+        lines = (self.run / "units.jsonl").read_text(encoding="utf-8").splitlines()
+        self._units = {Unit(**json.loads(line)) for line in lines}
         self.labels = {arm["name"]: arm["label"] for arm in arms}
 
     def has(self, arm: str, cell: Cell, dev: bool = False) -> bool:
@@ -67,7 +71,8 @@ class Field:
             found = store.read_samples(self.run, self._keys[arm])
             if found is None:
                 raise ValueError(f"samples: {self.run} holds none of arm {arm!r}; run the comparison again")
-            self._samples[arm] = found
+            # A folder may hold samples of an earlier, larger run too.
+            self._samples[arm] = found.take([unit for unit in found.units if unit in self._units])
         return self._samples[arm]
 
     def _index(self, arm: str) -> dict[tuple[Cell, bool], np.ndarray]:
