@@ -213,12 +213,12 @@ def test_cuda_gives_the_same_flow() -> None:
 
 
 def test_torch_cfd_integrates_the_same_flow() -> None:
-    """An independent solver with another rule in time: agreement to its own error of order 2 in the linear terms."""
+    """An independent solver with another rule in time, on a grid where its 2/3 rule keeps the same modes."""
     spectral, grids = pytest.importorskip("torch_cfd.spectral"), pytest.importorskip("torch_cfd.grids")
-    flow = Flow(size=32, viscosity=0.01, amplitude=0.0, dt=0.005, start_wavenumber=3, dtype="float64")
-    grid = grids.Grid((32, 32), domain=((0, 2 * math.pi), (0, 2 * math.pi)))
-    rule = spectral.RK4CrankNicolsonStepper()
-    peer = spectral.NavierStokes2DSpectral(flow.viscosity, grid, flow.drag, step_fn=rule).double()
+    flow = Flow(amplitude=0.0, dtype="float64")
+    grid = grids.Grid((64, 64), domain=((0, 2 * math.pi), (0, 2 * math.pi)))
+    peer = spectral.NavierStokes2DSpectral(flow.viscosity, grid, flow.drag, step_fn=spectral.RK4CrankNicolsonStepper()).double()
     start = initial(flow, ["a", "b"])
-    modes, _ = peer(torch.fft.rfft2(start.mT), flow.dt, 200)  # its arrays are (x, y)
-    assert torch.allclose(torch.fft.irfft2(modes).mT, last(flow, start, 1.0), atol=1e-5)
+    modes, _ = peer(torch.fft.rfft2(start.mT), flow.dt, 100)  # its arrays are (x, y)
+    found, wanted = torch.fft.irfft2(modes).mT, last(flow, start, 1.0)
+    assert (found - wanted).square().mean().sqrt() < 2e-5 * wanted.square().mean().sqrt()

@@ -7,7 +7,7 @@ Square 2/3 dealiasing, the linear terms by an integrating factor, the rest by th
 transport term is taken as its curl form, (d_xx - d_yy)(u v) + d_xy (v^2 - u^2) (Basdevant 1983), which needs two inverse and
 two forward transforms a stage where u . grad w needs five; transforms skip the columns that dealiasing empties.
 
-At rest outside: times, lengths and speeds are in the units of the forcing; nothing is scaled.
+There is no mean flow. Nothing is scaled: the side is 2 pi, and time and viscosity are in the units that go with it.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ class Solver:
 
     The state is the half spectrum's kept columns, (B, K + 1, N) complex, ordered k_x, k_y: 0.69 of a field. The columns' axis
     comes first because torch transforms the last axis without copies. Real multipliers hold each number twice, for the real and
-    the imaginary part. At its peak a step holds 8 field-sized arrays a trajectory (benchmarks/turbulence_solver.py).
+    the imaginary part. A step holds at most 7.4 field-sized arrays a trajectory, beside the fields an interval starts from
+    (benchmarks/turbulence_solver.py).
     """
 
     CHECK = 16
@@ -256,10 +257,10 @@ class Solver:
 
     def _step(self, modes: Tensor, stage: Tensor, total: Tensor, padded: Tensor, dt: float) -> None:
         """One step in place; the rule of order 4 for exp(-L t) w, its stages brought forward by E = exp(L dt / 2)."""
-        half = self._factor(dt / 2)
+        half, whole = self._factor(dt / 2), self._factor(dt)
         w, mid, sum_ = (torch.view_as_real(one) for one in (modes, stage, total))
         rate = self._rate(modes, padded)
-        torch.add(w, rate, alpha=dt / 6, out=sum_).mul_(half).mul_(half)
+        torch.add(w, rate, alpha=dt / 6, out=sum_).mul_(whole)
         torch.add(w, rate, alpha=dt / 2, out=mid).mul_(half)
         w.mul_(half)
         del rate  # each before the next is made
