@@ -72,7 +72,8 @@ def _pressure(size: int, seed: int, overlap: int) -> dict[str, Fields]:
     values = records[:, : pieces * size].reshape(-1, 1, size)
     names = tuple(f"animal {index + 1:02d}" for index in range(PIGS))
     whole = Fields(values, names, np.repeat(animal, pieces), ("pressure",), (False,))
-    order = np.random.default_rng(seed).permutation(PIGS)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(PIGS)
     parts = {"train": order[:36], "validation": order[36:44], "test": order[44:]}
     return {split: whole.take(np.flatnonzero(np.isin(whole.source, animals))) for split, animals in parts.items()}
 

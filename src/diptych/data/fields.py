@@ -224,7 +224,8 @@ def split(fields: Fields, shares: Mapping[str, float] | None = None, seed: int =
             f"split: {count} file{'s' * (count > 1)} or trajectories cannot be parted into {', '.join(shares)}; fields of one "
             f"resemble each other, so give at least {len(shares)}, or cut one into separate stretches (`stretches`)"
         )
-    order = np.random.default_rng(seed).permutation(count)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(count)
     sizes = [max(1, round(share * count)) for share in shares.values()]
     while sum(sizes) != count:  # rounding: the largest part gives or takes
         sizes[int(np.argmax(sizes))] += 1 if sum(sizes) < count else -1

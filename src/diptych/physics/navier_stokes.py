@@ -110,14 +110,15 @@ def initial(flow: Flow, keys: Sequence[str], device: torch.device | str = "cpu")
     A field depends on (flow.seed, its key) alone, and is the same flow on any grid that holds its modes.
     """
     reach, size = 3 * flow.start_wavenumber, flow.size
-    noise = Noise(tuple(f"{flow.seed}/{key}" for key in keys)).normal((2, 2 * reach + 1, reach + 1), "start").double()
+    noise = Noise(tuple(f"{flow.seed}/{key}" for key in keys))
+    drawn = noise.normal((2, 2 * reach + 1, reach + 1), "start").double()
     k_y, k_x = torch.arange(-reach, reach + 1).double()[:, None], torch.arange(reach + 1).double()
     k = torch.hypot(k_y, k_x)
     # vorticity a mode is k times the speed a mode
     shape = k * torch.exp(-((k / flow.start_wavenumber - 1) ** 2)) * (k <= reach)
     modes = torch.zeros(len(keys), size, size // 2 + 1, dtype=torch.complex128)
     rows = torch.arange(-reach, reach + 1) % size
-    modes[:, rows, : reach + 1] = torch.complex(noise[:, 0], noise[:, 1]) * shape
+    modes[:, rows, : reach + 1] = torch.complex(drawn[:, 0], drawn[:, 1]) * shape
     fields = torch.fft.irfft2(modes, s=(size, size))
     u, v = velocity(fields, flow.grid)
     speed = (u**2 + v**2).mean((1, 2), keepdim=True).sqrt()
