@@ -1,4 +1,4 @@
-"""The further questions of the spectral study at their smallest: swaps, cost against fidelity, the sweep, filling in small scales."""
+"""Further questions of the spectral study at their smallest: swaps, cost against fidelity, tries, filling in small scales."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ from html import escape
 import numpy as np
 
 from diptych.compare import stats
-from diptych.compare.numbers import DASH, number
+from diptych.compare.numbers import DASH
 from diptych.compare.panels import prose, table
 from diptych.metrics.field_summary import PHASES_RIGHT, POWER_KEPT, reading
 from diptych.recipes.spectral_data import part
-from diptych.recipes.spectral_read import Finished, said, trained_arms
+from diptych.recipes.spectral_read import Finished, fixed, said, trained_arms
 
 CEILING = 0.1
 """Margin of "the ceiling is the autoencoder's own bias" [dex]."""
@@ -70,8 +70,8 @@ def reconstruction_bars(read: Finished) -> list[Bar]:
             f"Best arm keeps {POWER_KEPT[0]:g} to {POWER_KEPT[1]:g} % of {zone} power, coherence at least {PHASES_RIGHT:g}",
             f"{said(power, ends[0], 0)} %, coherence {said(phases, ends[1], 2)}",
             met,
-            f"{read.there[arm]}; MSE alone keeps {number(read.value('mse', f'retained_{zone}'), 0)} %, "
-            f"coherence {number(read.value('mse', f'coherence_{zone}'), 2)}",
+            f"{read.there[arm]}; MSE alone keeps {fixed(read.value('mse', f'retained_{zone}'), 0)} %, "
+            f"coherence {fixed(read.value('mse', f'coherence_{zone}'), 2)}",
         )
     ]
     for metric, what in ((f"kurtosis_{zone}_gap", f"{zone} kurtosis"), ("S3_gap", "third-order structure function")):
@@ -80,9 +80,9 @@ def reconstruction_bars(read: Finished) -> list[Bar]:
             found.append(
                 Bar(
                     f"Best arm's {what} as near the truth's as that of other true fields",
-                    f"{number(100 * mine, 1)} % off",
+                    f"{fixed(100 * mine, 1)} % off",
                     mine <= floor,
-                    f"true fields of other trajectories: {number(100 * floor, 1)} % off",
+                    f"true fields of other trajectories: {fixed(100 * floor, 1)} % off",
                 )
             )
     other = "spectral:generation judges it"
@@ -118,9 +118,9 @@ def generation_bars(read: Finished) -> list[Bar]:
     found = [
         Bar(
             f"Best latents: {zone} bias of generated fields within {PAPERS} dex of the truth's own",
-            f"{number(off[nearest], 3, sign=True)} dex",
+            f"{fixed(off[nearest], 3, sign=True)} dex",
             abs(off[nearest]) < PAPERS,
-            f"{read.there[f'{nearest}_made']}; {number(read.value(f'{nearest}_made', 'evaluations'), 0)} evaluations",
+            f"{read.there[f'{nearest}_made']}; {fixed(read.value(f'{nearest}_made', 'evaluations'), 0)} evaluations",
         )
     ]
     for name in names:
@@ -128,10 +128,10 @@ def generation_bars(read: Finished) -> list[Bar]:
         found.append(
             Bar(
                 f"{read.there[f'{name}_made'].removesuffix(', generated')}: generated as reconstructed to {CEILING} dex",
-                f"{number(value, 3, sign=True)} [{number(low, 3, sign=True)}, {number(high, 3, sign=True)}]",
+                f"{fixed(value, 3, sign=True)} [{fixed(low, 3, sign=True)}, {fixed(high, 3, sign=True)}]",
                 low > -CEILING and high < CEILING,
-                f"reconstructed {number(read.value(f'{name}_given', f'bias_log_{zone}'), 3, sign=True)}, "
-                f"generated {number(read.value(f'{name}_made', f'bias_log_{zone}'), 3, sign=True)} dex",
+                f"reconstructed {fixed(read.value(f'{name}_given', f'bias_log_{zone}'), 3, sign=True)}, "
+                f"generated {fixed(read.value(f'{name}_made', f'bias_log_{zone}'), 3, sign=True)} dex",
             )
         )
     return found
@@ -148,7 +148,7 @@ def zone_table(read: Finished, arms: Sequence[str]) -> str:
         phases = [read.value(arm, f"coherence_{zone}") for zone in zones]
         defect = said(read.value(arm, f"defect_{read.last}"), read.interval(arm, f"defect_{read.last}"), 2)
         words = reading(power[-1], phases[-1])
-        rows.append([read.there[arm], *(number(p, 0) for p in power), *(number(c, 2) for c in phases), defect, words])
+        rows.append([read.there[arm], *(fixed(p, 0) for p in power), *(fixed(c, 2) for c in phases), defect, words])
     low, high = POWER_KEPT
     about = (
         f"Right power is {low:g} to {high:g} % kept; right phases a coherence of {PHASES_RIGHT:g} or more, wrong ones less "
@@ -178,7 +178,7 @@ def published(read: Finished) -> str:
         rows.append([f"published, {label}, 256 x 256, 32-fold", *(f"{value:.1f}" for value in numbers[:3])])
     for arm in ("mse", "log", "pre_mse", "pre_log"):
         if arm in read.there and {"IR", "DO", "DD"} <= set(read.setting.zones.names):
-            kept = [number(read.value(arm, f"retained_{zone}"), 1) for zone in ("IR", "DO", "DD")]
+            kept = [fixed(read.value(arm, f"retained_{zone}"), 1) for zone in ("IR", "DO", "DD")]
             rows.append([f"here, {read.there[arm]}", *kept])
     about = (
         "arXiv:2606.11691 gives no coherence, one seed, test fields 0.09 turnovers after the training fields, and chose its "

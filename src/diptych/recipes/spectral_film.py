@@ -22,8 +22,8 @@ from diptych.sample import sample
 from diptych.samplers.continuous import Heun
 from diptych.schedule import uniform_grid
 
-FRAMES = 24
-BETWEEN = 0.1
+FRAMES = 16
+BETWEEN = 0.15
 """Time units between frames."""
 STEPS = 20
 
@@ -36,14 +36,14 @@ def moving_flow(read: Finished, weights: Path) -> str:
         :, None
     ]
     found = {one.name: one for one in reversed(trained_in(weights))}
-    shown = [name for name in ("mse", "log", "pre_log") if name in found]
+    shown = [name for name in ("mse", "log", "pre_mix") if name in found]
     with torch.no_grad():
         nets = [autoencoder_of(found[name].autoencoder, "cpu") for name in shown]
         fields = [truth, *(net.decode(net.encode(truth)) for net in nets)]
     small = [band(one.double(), read.edges, setting.grid) for one in fields]
     limit, fine = (float(one[0].abs().quantile(0.997)) for one in (fields, small))
     frames = [
-        joined([[tile(one[i, 0].numpy(), limit, 3) for one in fields], [tile(one[i, 0].numpy(), fine, 3) for one in small]])
+        joined([[tile(one[i, 0].numpy(), limit, 2) for one in fields], [tile(one[i, 0].numpy(), fine, 2) for one in small]])
         for i in range(FRAMES)
     ]
     first, last = read.edges

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.compare.numbers import DASH, number
+from diptych.compare.numbers import DASH
 from diptych.compare.panels import figure, grid, image, prose, table
 from diptych.compare.plot_paths import Track, paths
 from diptych.files import png
@@ -22,7 +22,7 @@ from diptych.recipes.spectral_film import samples_appear
 from diptych.recipes.spectral_models import LABELS, trained_in
 from diptych.recipes.spectral_panels import GAP, NOTE, spectra
 from diptych.recipes.spectral_pictures import joined, tile
-from diptych.recipes.spectral_read import Finished, said
+from diptych.recipes.spectral_read import Finished, fixed, said
 from diptych.recipes.spectral_swap import PAIRS
 from diptych.study import Panel
 
@@ -73,15 +73,15 @@ def made_table(read: Finished) -> str:
         third = read.value(arm, "S3") / read.value("other", "S3")
         spread = read.value(arm, "spread")
         words = reading(power[-1], None, (kurtosis, true_kurtosis))
-        temperature = number(spread**-0.5, 3) if arm.endswith(("_made", "_warm")) else DASH
-        cells = [*(number(one, 0) for one in power), bias, number(kurtosis, 1), number(third, 2), temperature, words]
+        temperature = fixed(spread**-0.5, 3) if arm.endswith(("_made", "_warm")) else DASH
+        cells = [*(fixed(one, 0) for one in power), bias, fixed(kurtosis, 1), fixed(third, 2), temperature, words]
         rows.append([read.there[arm], *cells])
     for label, *numbers in PUBLISHED:
         empty = [DASH, DASH, DASH, DASH, DASH]
         rows.append([f"published, {label}, prior widened", *(f"{one:.1f}" for one in numbers[3:]), *empty])
     about = (
         "Kept: ratio of mean spectra. Bias: mean log power, less that of true fields of other trajectories "
-        f"({number(floor, 3)} dex against the mean spectrum). The truth's {last} kurtosis is {number(true_kurtosis, 1)}; a "
+        f"({fixed(floor, 3)} dex against the mean spectrum). The truth's {last} kurtosis is {fixed(true_kurtosis, 1)}; a "
         "Gaussian field has 3, and no S3. T: the factor by which the prior would have to be wider (published: 1.15 and 1.17); "
         "it is 1 unless a row says so."
     )
@@ -163,15 +163,15 @@ def swap_tables(read: Finished) -> str:
         rows = []
         for arm in arms:
             cells = [
-                f"{number(read.value(arm, f'bias_{zone}'), 3, sign=True)} ({number(read.value(arm, f'coherence_{zone}'), 2)})"
+                f"{fixed(read.value(arm, f'bias_{zone}'), 3, sign=True)} ({fixed(read.value(arm, f'coherence_{zone}'), 2)})"
                 for zone in zones
             ]
-            rows.append([read.there[arm], *cells, number(read.value(arm, "field_error"), 4)])
+            rows.append([read.there[arm], *cells, fixed(read.value(arm, "field_error"), 4)])
         parts.append(
             f"<h3>{escape(LABELS[one])} and {escape(LABELS[two])}</h3>" + prose(carried(read, one, two)) + table(head, rows)
         )
     rows = [
-        [f"encoder {encoder}, decoder {decoder}", *(number(one, 3, sign=True) for one in biases)]
+        [f"encoder {encoder}, decoder {decoder}", *(fixed(one, 3, sign=True) for one in biases)]
         for encoder, decoder, *biases in PUBLISHED_SWAP
     ]
     return (
@@ -199,11 +199,11 @@ def carried(read: Finished, plain: str, spectral: str) -> str:
     parts = []
     for half, arm in halves.items():
         back = abs(whole[plain]) - abs(read.value(arm, f"bias_{zone}"))
-        share = number(100 * back / gain, 0) if abs(gain) > 1e-6 else DASH
-        phases = number(read.value(arm, f"coherence_{zone}"), 2)
+        share = fixed(100 * back / gain, 0) if abs(gain) > 1e-6 else DASH
+        phases = fixed(read.value(arm, f"coherence_{zone}"), 2)
         parts.append(
             f"the spectral loss on the {half} alone, the other half frozen as plain squared error left it, gives {share} % of "
             f"the gain in {zone} power, at a coherence of {phases}"
         )
-    ends = ", ".join(f"{number(read.value(arm, f'coherence_{zone}'), 2)} ({LABELS[arm]})" for arm in (plain, spectral))
+    ends = ", ".join(f"{fixed(read.value(arm, f'coherence_{zone}'), 2)} ({LABELS[arm]})" for arm in (plain, spectral))
     return f"Trained anew: {'; '.join(parts)}. The whole autoencoders' coherences: {ends}."

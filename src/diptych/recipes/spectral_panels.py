@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diptych.compare.numbers import number
 from diptych.compare.panels import figure, image, prose, table
 from diptych.compare.plot_paths import Kind, Track, Window, paths
 from diptych.files import png, read_json
@@ -19,13 +18,14 @@ from diptych.recipes.least_action_panels import fitted
 from diptych.recipes.spectral_bars import bars_table, published, reconstruction_bars, zone_table
 from diptych.recipes.spectral_data import Source
 from diptych.recipes.spectral_film import moving_flow
+from diptych.recipes.spectral_models import LABELS
 from diptych.recipes.spectral_pictures import joined, tile
-from diptych.recipes.spectral_read import Finished, trained_arms
+from diptych.recipes.spectral_read import Finished, fixed, trained_arms
 from diptych.study import Panel
 
-COLOURS = {"truth": 0, "mse": 1, "log": 2, "pre_mse": 3, "pre_log": 4, "whitened": 5, "pre_mix": 5, "mse_gain": 1, "random": 5}
+COLOURS = {"truth": 0, "mse": 1, "log": 2, "pre_mse": 3, "pre_log": 4, "whitened": 5, "pre_mix": 0, "mse_gain": 1, "random": 5}
 """Of an arm's curves; the truth is broad and pale."""
-DRAWN = ("mse", "log", "pre_mse", "pre_log")
+DRAWN = ("mse", "log", "pre_mse", "pre_log", "pre_mix")
 NOTE = "What was to be reached was set before the run. Intervals are of 95 %."
 GAP = "<p></p>"
 
@@ -108,7 +108,7 @@ def side_by_side(read: Finished) -> str:
     small = {arm: smallest(read, arm) for arm in arms}
     limit, fine = (float(np.quantile(np.abs(one["truth"]), 0.997)) for one in (whole, small))
     zoom = zoomed(np.abs(small["truth"]))
-    rows = [[tile(whole[arm], limit, 4, zoom) for arm in arms], [tile(small[arm], fine, 4) for arm in arms]]
+    rows = [[tile(whole[arm], limit, 3, zoom) for arm in arms], [tile(small[arm], fine, 3) for arm in arms]]
     columns = f"repeat({len(arms)},minmax(150px,1fr))"
     cells = "".join(
         f"<div>{image(png(joined([[top], [bottom]])), 'png', f'{labels[arm]}: the field and its smallest scales')}"
@@ -164,20 +164,18 @@ def sweep_table(weights: Path) -> str:
         return ""
     rows = read_json(weights / "sweep.json")
     zone = [key.removeprefix("bias_") for key in rows[0] if key.startswith("bias_")]
-    kept, phased = ([f"{one}: {what}" for one in zone[1:]] for what in ("kept, %", "coherence"))
-    head = ["", "setting", "score", *kept, *phased, "error"]
     lowest = {row["arm"]: min(r["score"] for r in rows if r["arm"] == row["arm"]) for row in rows}
     body = [
         [
-            row["arm"],
+            LABELS[row["arm"]],
             row["setting"] + (" \u25c0" if row["score"] == lowest[row["arm"]] else ""),
-            number(row["score"], 3),
-            *(number(100 * 10 ** row[f"bias_{one}"], 0) for one in zone[1:]),
-            *(number(row[f"coherence_{one}"], 2) for one in zone[1:]),
-            number(row["error"], 4),
+            fixed(row["score"], 3),
+            *(f"{100 * 10 ** row[f'bias_{one}']:.0f} ({fixed(row[f'coherence_{one}'], 2)})" for one in zone[1:]),
+            fixed(row["error"], 4),
         ]
-        for row in rows
+        for row in sorted(rows, key=lambda row: [*LABELS].index(row["arm"]))
     ]
+    head = ["", "setting", "score", *(f"{one}: kept, % (coherence)" for one in zone[1:]), "error"]
     about = (
         f"Validation trajectories, one seed, {rows[0]['images']:,} training rows each. Score: mean over zones, large scales "
         "too, of |power bias| + 1 - coherence; it holds no training weight. \u25c0: the lowest of an arm's tries."

@@ -21,7 +21,7 @@ ANCHORS = (
 )
 """Colours of a field's values over its limit: blue below zero, orange above."""
 FRAME = (20, 23, 27)
-COLOURS = 96
+COLOURS = 48
 """Of an animation."""
 
 

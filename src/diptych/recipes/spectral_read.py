@@ -97,14 +97,21 @@ class Finished:
         return found
 
 
+def fixed(value: float, digits: int, sign: bool = False) -> str:
+    """A number with so many decimals, however small it is."""
+    if not np.isfinite(value):
+        return DASH
+    return number(round(value, digits) + 0.0, digits, sign=sign)
+
+
 def said(value: float, interval: tuple[float, float] | None, digits: int, sign: bool = False) -> str:
     """A number with its interval."""
     if not np.isfinite(value):
         return DASH
-    text = number(value, digits, sign=sign)
+    text = fixed(value, digits, sign)
     if interval is None:
         return text
-    low, high = (number(end, digits, sign=sign) for end in interval)
+    low, high = (fixed(end, digits, sign) for end in interval)
     return f"{text} [{low}, {high}]"
 
 
