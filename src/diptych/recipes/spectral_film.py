@@ -14,7 +14,7 @@ from diptych.physics.navier_stokes import simulate
 from diptych.physics.shells import band
 from diptych.process import Gaussian
 from diptych.recipes.spectral_arms import FlowNetwork, autoencoder_of
-from diptych.recipes.spectral_data import part
+from diptych.recipes.spectral_data import Simulated, part
 from diptych.recipes.spectral_models import LABELS, Trained, trained_in
 from diptych.recipes.spectral_pictures import film, joined, tile
 from diptych.recipes.spectral_read import Finished
@@ -30,11 +30,10 @@ STEPS = 20
 
 def moving_flow(read: Finished, weights: Path) -> str:
     """The flow from the first test field on and what autoencoders give back: the field above, its smallest scales below."""
-    setting = read.setting
+    setting, source = read.setting, read.setting.source
+    assert isinstance(source, Simulated)
     start = torch.from_numpy(part(read.source, "test").fields[:1, 0])
-    truth = torch.cat([start, *(field for _, field in simulate(setting.source.flow, start, BETWEEN, FRAMES - 1))]).float()[
-        :, None
-    ]
+    truth = torch.cat([start, *(field for _, field in simulate(source.flow, start, BETWEEN, FRAMES - 1))]).float()[:, None]
     found = {one.name: one for one in reversed(trained_in(weights))}
     shown = [name for name in ("mse", "log", "pre_mix") if name in found]
     with torch.no_grad():

@@ -15,7 +15,7 @@ from diptych.files import write_bytes, write_json
 from diptych.models.field_autoencoder import FieldAutoencoder, FieldAutoencoderConfig
 from diptych.models.field_unet import FieldUNet, FieldUNetConfig
 from diptych.models.hub import describe, load_model, save_model
-from diptych.recipes.spectral_data import DATA, Setting
+from diptych.recipes.spectral_data import DATA, Setting, Simulated
 from diptych.recipes.spectral_models import LABELS, trained_in
 from diptych.recipes.spectral_settings import SpectralTraining
 
@@ -50,6 +50,8 @@ def pack(config: SpectralTraining, out: Path) -> Path:
     Raises:
         ValueError: a shipped arm was not trained.
     """
+    if not isinstance(Setting.read(out).source, Simulated):
+        raise ValueError("pack: made for the turbulence that is shipped; models of your own fields are used where they are")
     packed, replica = out / "packed", config.replicas[0]
     found = {one.name: one for one in trained_in(out) if one.replica == replica}
     missing = [name for name in SHIPPED if name not in found]
@@ -107,12 +109,13 @@ def card(config: SpectralTraining, packed: Path, replica: int) -> str:
     }
     assert isinstance(models["flow"], FieldUNet)
     count = {kind: sum(p.numel() for p in model.parameters()) for kind, model in models.items()}
-    setting = Setting.read(packed)
+    source = Setting.read(packed).source
+    assert isinstance(source, Simulated)
     return CARD.format(
         rows="\n".join(rows),
         **count,
         size=sum(path.stat().st_size for path in packed.rglob("*.safetensors")) / 1e6,
-        trajectories=setting.source.trajectories[0],
+        trajectories=source.trajectories[0],
         images=config.train_autoencoder.images,
         latents=config.train_flow.images,
         speed=f"; {sorted(speeds)[len(speeds) // 2]:,.0f} fields/s on one core, shared with other work" if speeds else "",
