@@ -165,6 +165,8 @@ def train(
     out: Out = "",
     device: Device = "",
     track: Annotated[list[str] | None, _option("--track", "NAME", "Also log to tensorboard, wandb or trackio; repeat.")] = None,
+    resume: Annotated[str, _option("--resume", "FOLDER", "Go on with this run; an error where there is none.")] = "",
+    on: Annotated[str, _option("--on", "ray", "Hand the networks of a stage to a Ray cluster that is there.")] = "",
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -173,7 +175,8 @@ def train(
     from diptych.commands import train as verb
     from diptych.commands.recipe import Asked
 
-    verb.train(Asked(recipe, size, tuple(set_ or ())), stage, out, device, tuple(track or ()), dry_run=dry_run, as_json=json)
+    asked = Asked(recipe, size, tuple(set_ or ()))
+    verb.train(asked, stage, out, device, tuple(track or ()), resume=resume, on=on, dry_run=dry_run, as_json=json)
 
 
 @app.command(epilog='Example: diptych sample quickstart --prompt "a red apple, noto style" --seeds 0-7 -o grid.png')
@@ -243,7 +246,7 @@ def benchmark(
     answers: Annotated[str, _option("--answers", "FILE", "Stored answers (JSON lines); with a judge: where they go.")] = "",
     judge: Annotated[str, _option("--judge", "URL|FOLDER|rapidocr", "Who looks at the pictures.")] = "",
     model: Annotated[str, _option("--model", "NAME", "Of a server: which model answers.")] = "",
-    clip: Annotated[str, _option("--clip", "FOLDER", "geneval: the CLIP model that tells colours.")] = "",
+    clip: Annotated[str, _option("--clip", "FOLDER", "Of a CLIP model: tells colours (geneval), CLIPScore (cvtg).")] = "",
     rubrics: Annotated[str, _option("--rubrics", "FILE", "What a model is told in place of our own words (JSON).")] = "",
     mode: Annotated[str, _option("--mode", "fixed|upstream", "upstream: with the published program's slips.")] = "fixed",
     missing: Annotated[str, _option("--missing", "error|worst", "What a picture without an answer is.")] = "error",

@@ -206,21 +206,26 @@ def _prompts(asked: Asked) -> tuple[Benchmark, tuple[Prompt, ...]]:
 
 def _judge(asked: Asked, benchmark: Benchmark) -> tuple[Judge | None, str]:
     """The judge, and what it is called; None where stored answers are to be scored."""
-    from diptych.metrics.benchmarks import local_judges
-
     family = benchmark.name.removesuffix("_novel")
     own = {"micro_geneval": "shapes", "micro_longtext": "rapidocr"}.get(family, "")
     choice = asked.judge or (own if asked.images else "")
     if not choice:
         return None, ""
     _needs(asked.images, "--images", "the folder of the pictures to be judged")
+    from diptych.metrics.benchmarks import local_judges
+
     kept = Path(f"{_answers_path(asked)}.kept")
     reads: dict[str, Literal["text", "lines"]] = {"cvtg": "lines", "longtext": "text", "micro_longtext": "text"}
     if choice == "shapes" and family == "micro_geneval":
         return local_judges.Shapes(), benchmark.judge
     if choice == "rapidocr" and family in reads:
         reader = local_judges.Ocr(reads[family])
-        return local_judges.Remembered(reader, f"rapidocr {reader}", kept), "PP-OCRv4 (rapidocr)"
+        seen: Judge = local_judges.Remembered(reader, f"rapidocr {reader}", kept)
+        if family == "cvtg" and asked.clip:
+            from diptych.models.clip import ClipFolder
+
+            seen = local_judges.Clipped(seen, ClipFolder(Path(asked.clip)))
+        return seen, "PP-OCRv4 (rapidocr)"
     if choice.startswith(("http://", "https://")) and family in ("dpg", "prism", "cvtg", "longtext"):
         return _served(asked, benchmark, choice, kept)
     if family == "geneval" and Path(choice).is_dir():
@@ -229,8 +234,8 @@ def _judge(asked: Asked, benchmark: Benchmark) -> tuple[Judge | None, str]:
         from diptych.samplers.arm import default_device
 
         _needs(asked.clip, "--clip", "the folder of the CLIP model that tells colours")
-        seen = DetectorJudge(Detector(Path(choice), default_device()), ClipFolder(Path(asked.clip)))
-        return local_judges.Remembered(seen, seen.name, kept), f"{seen.detector.architecture} ({Path(choice).name})"
+        judge = DetectorJudge(Detector(Path(choice), default_device()), ClipFolder(Path(asked.clip)))
+        return local_judges.Remembered(judge, judge.name, kept), f"{judge.detector.architecture} ({Path(choice).name})"
     served = "the address of a server (http://...)"
     takes = {"geneval": "a detector's folder", "dpg": served, "prism": served, "cvtg": f"rapidocr, or {served}"}
     fits = takes.get(family, own or f"rapidocr, or {served}")

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from diptych.files import png
+from diptych.metrics.benchmarks.cvtg import CVTG, Place
 from diptych.metrics.benchmarks.detector_judge import GREY, TEMPLATES, Detector, DetectorJudge, Seen, cut_out
 from diptych.metrics.benchmarks.geneval import COLOURS, GENEVAL, parse
-from diptych.metrics.benchmarks.local_judges import Remembered
-from diptych.metrics.benchmarks.t2i import Task, table
+from diptych.metrics.benchmarks.local_judges import Clipped, Remembered
+from diptych.metrics.benchmarks.t2i import Prompt, Task, table
 from diptych.models.clip import ClipFolder
 
 pytest.importorskip("transformers")
@@ -147,6 +148,18 @@ def test_colours_are_the_nearest_of_three_phrasings(mask2former: Path, clip: Cli
         vectors.append(three / three.norm())
     cosines = [float(clip.pictures(PICTURE[8:40, 10:40][None])[0] @ vector) for vector in vectors]
     assert judge.colour(PICTURE, seen) == COLOURS[int(np.argmax(cosines))]
+
+
+def test_clip_score_beside_a_reading(clip: ClipFolder):
+    sign = Prompt("CVTG_2_0", "a sign", "CVTG 2", 0, Place("CVTG", 2, 0))
+
+    def reader(tasks):
+        return ((task, {"lines": ["X"]}) for task in tasks)
+
+    ((_, answer),) = Clipped(reader, clip)([Task(sign, 0, partial(png, PICTURE))])
+    cosine = float(clip.pictures(PICTURE[None])[0] @ clip.texts(["A photo depicts a sign"])[0])
+    assert answer == {"lines": ["X"], "clip": pytest.approx(2.5 * max(cosine, 0.0))}
+    assert CVTG.row(sign, 0, answer, "fixed")["CVTG 2:clip"] == (answer["clip"], 1.0)
 
 
 def test_objects_are_cut_out_on_grey():

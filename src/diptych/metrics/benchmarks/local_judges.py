@@ -6,13 +6,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from diptych.data.chat_client import Answer as Kept
 from diptych.data.chat_client import AnswerFile, content_key
+from diptych.metrics.benchmarks.cvtg import clip_score
 from diptych.metrics.benchmarks.shape_detector import detect
 from diptych.metrics.benchmarks.t2i import Answer, Task, pixels_of
 from diptych.metrics.ocr import Reader
+
+if TYPE_CHECKING:
+    from diptych.models.clip import ClipFolder
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,26 @@ class Ocr:
         for task in tasks:
             lines = reader.lines(pixels_of(task.load()))
             yield task, {"text": " ".join(lines)} if self.says == "text" else {"lines": list(lines)}
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A judge whose answers get CVTG-2K's CLIPScore beside what it says: the picture against "A photo depicts" and the prompt.
+
+    Args:
+        judge: the reader. clip: ViT-L/14 for the published numbers.
+    """
+
+    judge: Callable[[Iterable[Task]], Iterator[tuple[Task, Answer]]]
+    clip: ClipFolder
+
+    def __call__(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Answer]]:
+        for task, answer in self.judge(tasks):
+            seen, said = (
+                self.clip.pictures(pixels_of(task.load())[None])[0],
+                self.clip.texts([f"A photo depicts {task.prompt.text}"])[0],
+            )
+            yield task, {**answer, "clip": clip_score(float(seen @ said))}
 
 
 @dataclass(frozen=True)
