@@ -120,15 +120,18 @@ def test_too_many_broken_records_stop_with_their_names_and_more_may_be_allowed(t
 
 
 class Stops:
-    """A source that fails, unforeseen, at one of its rows."""
+    """A source that fails, unforeseen, at one of its rows; the first reads, of the spot check, pass."""
 
     def __init__(self, source, row):
-        self.source, self.row, self.name, self.reads = source, row, source.name, []
+        self.source, self.row, self.name, self.reads, self.spots = source, row, source.name, [], 16
 
     def __len__(self):
         return len(self.source)
 
     def __getitem__(self, row):
+        if self.spots:
+            self.spots -= 1
+            return self.source[row]
         if row == self.row:
             raise KeyboardInterrupt
         self.reads.append(row)
@@ -269,6 +272,15 @@ def test_other_settings_do_not_mix_and_bad_ones_are_one_line(tmp_path):
     prepare(source, tmp_path / "out", SMALL)
     with pytest.raises(ValueError, match="was prepared with size 16, not 32"):
         prepare(source, tmp_path / "out", replace(SMALL, size=32))
+    (tmp_path / "set/p01.png").write_bytes(png(50))
+    with pytest.raises(ValueError, match="was prepared with source '"):
+        prepare(source, tmp_path / "out", SMALL)
+    for number in (1, 2):
+        (tmp_path / f"{number}.jsonl").write_text(json.dumps({"key": "p00", "caption1": f"take {number}"}))
+        captions.gather([tmp_path / f"{number}.jsonl"], tmp_path / f"{number}.sqlite")
+    prepare(source, tmp_path / "words", SMALL, captions=tmp_path / "1.sqlite")
+    with pytest.raises(ValueError, match="was prepared with captions '"):
+        prepare(source, tmp_path / "words", SMALL, captions=tmp_path / "2.sqlite")
     with pytest.raises(ValueError, match=r"no record is left of 3 \(3 too small\)"):
         prepare(source, tmp_path / "none", replace(SMALL, smallest=100))
     with pytest.raises(ValueError, match="becomes part of file names"):

@@ -33,6 +33,7 @@ def prepare(
     from diptych.data import captions as words
     from diptych.data.prepare import Settings
     from diptych.data.prepare import prepare as work
+    from diptych.data.shards import is_prepared
 
     entry = _entry(name)
     if not place:
@@ -46,6 +47,8 @@ def prepare(
     if captions:
         store = folder.with_name(f".{folder.name}.captions.sqlite")
         hint(f"{words.gather([Path(file) for file in captions], store):,} keys with captions")
+    if is_prepared(folder):
+        hint(f"{folder.as_posix()} is whole already; remove it to prepare it anew")
     show = _progress(len(source))
     made = work(
         source,

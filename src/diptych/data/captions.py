@@ -6,6 +6,7 @@ many millions need no memory and every process of a preparation can read them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,9 +33,11 @@ def gather(files: Sequence[Path], store: Path) -> int:
         part.unlink(missing_ok=True)
         with sqlite3.connect(part) as base:
             base.execute("CREATE TABLE captions (key TEXT PRIMARY KEY, captions TEXT) WITHOUT ROWID")
+            base.execute("CREATE TABLE content (hash TEXT)")
+            state = hashlib.blake2b(digest_size=8)
             for file in listed(files):
-                rows = ((str(row["key"]), json.dumps(captions_of(row), ensure_ascii=False)) for row in _rows(file))
-                base.executemany("INSERT OR IGNORE INTO captions VALUES (?, ?)", rows)
+                base.executemany("INSERT OR IGNORE INTO captions VALUES (?, ?)", _pairs(file, state))
+            base.execute("INSERT INTO content VALUES (?)", (state.hexdigest(),))
         base.close()
         part.replace(store)
     return _open(str(store)).execute("SELECT count(*) FROM captions").fetchone()[0]
@@ -44,6 +47,11 @@ def look_up(store: Path, key: str) -> tuple[str, ...]:
     """The captions of a key; none if it is not there."""
     row = _open(str(store)).execute("SELECT captions FROM captions WHERE key = ?", (key,)).fetchone()
     return tuple(json.loads(row[0])) if row else ()
+
+
+def content(store: Path) -> str:
+    """Hash of all that was gathered."""
+    return _open(str(store)).execute("SELECT hash FROM content").fetchone()[0]
 
 
 def listed(files: Sequence[Path]) -> list[Path]:
@@ -64,6 +72,13 @@ def listed(files: Sequence[Path]) -> list[Path]:
     if other is not None:
         raise ValueError(f"captions {other}: give .parquet or .jsonl files with the columns key, caption1, ...")
     return found
+
+
+def _pairs(path: Path, state: hashlib.blake2b) -> Iterator[tuple[str, str]]:
+    for row in _rows(path):
+        pair = str(row["key"]), json.dumps(captions_of(row), ensure_ascii=False)
+        state.update("\0".join(pair).encode() + b"\n")
+        yield pair
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diptych.data.records import IMAGE_FIELDS, PLAIN, SUFFIXES, Broken, Layout, Record, parsed, read_at
 
 
@@ -53,14 +55,14 @@ class Listed:
     Args:
         name: for messages.
         files: the lists.
-        places: (file, offset, length) of each JSON line; for CSV the number of the row stands for the offset.
+        places: (file, offset, length) of each JSON line, (N, 3) int64; for CSV the number of the row is the offset.
         rows: the rows of CSV files, empty for JSON lines.
         layout: where keys, captions and paths are.
     """
 
     name: str
     files: tuple[str, ...]
-    places: tuple[tuple[int, int, int], ...] = field(repr=False)
+    places: np.ndarray = field(repr=False, compare=False)
     rows: tuple[Mapping[str, str], ...] = field(default=(), repr=False)
     layout: Layout = PLAIN
 
@@ -68,7 +70,7 @@ class Listed:
         return len(self.places)
 
     def __getitem__(self, row: int) -> Record:
-        file, offset, length = self.places[row]
+        file, offset, length = self.places[row].tolist()
         where = f"{Path(self.files[file]).name}, row {row + 1}"
         if self.rows:
             fields: Mapping[str, Any] = self.rows[row]
@@ -92,10 +94,12 @@ def open_listed(name: str, files: Sequence[Path], layout: Layout = PLAIN) -> Lis
         raise ValueError(f"{name}: lists of the kinds {', '.join(sorted(kinds))} at once; keep one kind")
     if kinds == {".csv"}:
         found = [(number, row) for number, path in enumerate(files) for row in _csv_rows(path)]
-        places = tuple((number, row, 0) for row, (number, _) in enumerate(found))
-        return Listed(name, tuple(map(str, files)), places, tuple(row for _, row in found), layout)
-    places = tuple((number, *place) for number, path in enumerate(files) for place in _lines(path))
-    return Listed(name, tuple(map(str, files)), places, (), layout)
+        places = [(number, row, 0) for row, (number, _) in enumerate(found)]
+        return Listed(
+            name, tuple(map(str, files)), np.array(places, np.int64).reshape(-1, 3), tuple(row for _, row in found), layout
+        )
+    places = [(number, *place) for number, path in enumerate(files) for place in _lines(path)]
+    return Listed(name, tuple(map(str, files)), np.array(places, np.int64).reshape(-1, 3), (), layout)
 
 
 def _csv_rows(path: Path) -> Iterator[Mapping[str, str]]:

@@ -7,6 +7,7 @@ part that is missing. `parts/` holds what is under way and goes when the set is 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,7 +19,7 @@ import numpy as np
 
 from diptych.data import draws
 from diptych.data.buckets import assign, bucket_table
-from diptych.data.captions import look_up
+from diptych.data.captions import content, look_up
 from diptych.data.duplicates import MOST_BITS, Seen, looks
 from diptych.data.fitting import FORMATS, cover, encoded
 from diptych.data.parts import Done, LeftOut, Parts
@@ -27,7 +28,6 @@ from diptych.data.shards import Ready, Shards, is_prepared, open_shards, short_h
 from diptych.files import read_json
 from diptych.load import suggest
 
-REASONS = ("broken", "no caption", "caption length", "too small", "too narrow", "duplicate")
 DUPLICATES = ("keep", "exact", "near")
 
 
@@ -132,21 +132,22 @@ def prepare(
 
     Raises:
         ValueError: more broken records than allowed (named, and listed in out/broken.txt), nothing left, a folder that
-            holds a set of other settings.
+            holds a set made with other settings, captions or pictures (by `spot_check`).
         StoreError: the disk is full; parts that are done are kept.
     """
     name = name or source.name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ValueError(f"prepare: name {name!r} becomes part of file names; use letters, digits, '.', '_' and '-'")
-    plan = {"name": name, "source": source.name, "rows": len(source), "captions": captions is not None, **asdict(settings)}
+    if captions and not captions.is_file():
+        raise ValueError(f"captions {captions}: no such store; make it with captions.gather")
+    given = {"name": name, "source": spot_check(source), "rows": len(source), "captions": content(captions) if captions else ""}
+    plan = {**given, **asdict(settings)}
     if is_prepared(out):
         _same(read_json(out / "manifest.json")["settings"], plan, out)
         Parts(out, name, plan).clear()
         return open_shards(out)
     parts = Parts(out, name, plan)
     _same(parts.plan(), plan, out)
-    if captions and not captions.is_file():
-        raise ValueError(f"captions {captions}: no such store; make it with captions.gather")
     accepted = _Accepted(settings, parts, told)
     with _Workers(source, settings, captions, parts, workers) as work:
         for rows in _rounds(source, settings, accepted):
@@ -160,6 +161,19 @@ def prepare(
         raise ValueError(f"{name}: no record is left of {len(source):,} ({skipped}); look at the settings")
     parts.finish(accepted.left_out)
     return open_shards(out)
+
+
+def spot_check(source: Source, rows: int = 16) -> str:
+    """Hash of some records, evenly apart: tells sets from each other without reading them whole."""
+    state = hashlib.blake2b(digest_size=8)
+    for row in np.unique(np.linspace(0, len(source) - 1, rows).round().astype(int)) if len(source) else ():
+        try:
+            record = source[int(row)]
+            image = record.image if isinstance(record.image, bytes) else record.image.tobytes()
+            state.update(record.key.encode() + image + "\0".join(record.captions).encode())
+        except Broken as broken:
+            state.update(str(broken).encode())
+    return state.hexdigest()
 
 
 def _same(held: dict, plan: dict, out: Path) -> None:
@@ -223,7 +237,7 @@ class _Accepted:
             self.store.name_broken(broken)
             raise ValueError(
                 f"{len(broken)} broken records, more than {self.settings.broken}: {'; '.join(broken[:5])}; "
-                f"all are in {self.store.out}/broken.txt: mend or remove them, or allow more by --broken, and run again"
+                f"all are in {self.store.out}/broken.txt. Allow more by --broken to go on, or mend them and begin anew"
             )
         if self.told:
             self.told(self.rows, self.kept, self.left_out)
@@ -315,7 +329,7 @@ def _ready(
 
 
 def ready_or_reason(record: Record, settings: Settings, captions: Path | None = None) -> Ready | str:
-    """A record as it goes into a shard, or why it does not (one of `REASONS`).
+    """A record as it goes into a shard, or why it does not: "no caption", "caption length", "too small", "too narrow".
 
     Raises:
         Broken: its picture cannot be read.

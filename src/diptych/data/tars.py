@@ -7,10 +7,12 @@ headers, because `tarfile` takes damage in the middle for the end of the archive
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 from diptych.data.records import PLAIN, SUFFIXES, Broken, Layout, Record, parsed, read_at
 
@@ -27,56 +29,67 @@ class Member:
     size: int
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A record in archive number `file`: its picture, and what stands beside it."""
-
-    file: int
-    key: str
-    image: Member | None
-    beside: tuple[Member, ...]
-    damage: str = ""
+PLACE = np.dtype(
+    [
+        ("file", "<u4"),
+        ("image", "<u8"), ("image_size", "<u8"),
+        ("json", "<u8"), ("json_size", "<u4"),
+        ("text", "<u8"), ("text_size", "<u4"),
+        ("name", "<u8"),  # where its name ends in `Tars.names`
+    ]
+)  # fmt: skip
+"""Where a record lies: 60 bytes and its name, so that tens of millions fit in memory. A size of 0: there is none."""
 
 
 @dataclass(frozen=True)
 class Tars:
-    """A set kept in tar archives.
+    """A set kept in tar archives; made by `open_tars`.
 
     Args:
         name: for messages.
         files: the archives, in order.
         layout: where keys and captions are; members .json and .txt are looked at.
-        entries: made by `open_tars`.
+        places: rows of `PLACE`.
+        names: of all records, one after the other: the picture's, or the bare key where there is no picture.
+        damage: what is wrong, by row, for the places where an archive cannot be read.
     """
 
     name: str
     files: tuple[str, ...]
-    layout: Layout = PLAIN
-    entries: tuple[Entry, ...] = field(default=(), repr=False)
+    layout: Layout
+    places: np.ndarray = field(repr=False, compare=False)
+    names: bytes = field(repr=False)
+    damage: Mapping[int, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.places)
 
     def __getitem__(self, row: int) -> Record:
-        entry = self.entries[row]
-        if entry.damage:
-            raise Broken(entry.key, entry.damage)
-        if entry.image is None:
-            raise Broken(entry.key, "no picture among its files")
-        fields: dict = {}
-        for member in entry.beside:
-            data = self._read(entry, member)
-            if member.name.endswith(".json"):
-                fields |= parsed(entry.key, data)
-            else:
-                fields.setdefault("text", data.decode("utf-8", "replace"))
-        return self.layout.record(self._read(entry, entry.image), entry.image.name, {"__key__": entry.key, **fields})
+        place = self.places[row]
+        name = self.names[int(self.places[row - 1]["name"]) if row else 0 : int(place["name"])].decode(
+            "utf-8", "surrogateescape"
+        )
+        if row in self.damage:
+            raise Broken(name, self.damage[row])
+        if not place["image_size"]:
+            raise Broken(name, "no picture among its files")
+        fields = parsed(name, self._read(name, place, "json")) if place["json_size"] else {}
+        if place["text_size"]:
+            fields.setdefault("text", self._read(name, place, "text").decode("utf-8", "replace"))
+        return self.layout.record(self._read(name, place, "image"), name, {"__key__": key_of(name), **fields})
 
-    def _read(self, entry: Entry, member: Member) -> bytes:
-        data = read_at(self.files[entry.file], member.offset, member.size)
-        if len(data) < member.size:
-            raise Broken(entry.key, f"{Path(self.files[entry.file]).name} is cut off within it")
+    def _read(self, name: str, place: np.void, what: str) -> bytes:
+        file, size = self.files[place["file"]], int(place[f"{what}_size"])
+        data = read_at(file, int(place[what]), size)
+        if len(data) < size:
+            raise Broken(name, f"{Path(file).name} is cut off within it")
         return data
+
+
+def key_of(name: str) -> str:
+    """The key of a member: its folders and its name up to the first dot."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
 
 
 def open_tars(name: str, files: Sequence[Path], layout: Layout = PLAIN) -> Tars:
@@ -85,34 +98,47 @@ def open_tars(name: str, files: Sequence[Path], layout: Layout = PLAIN) -> Tars:
     Raises:
         ValueError: a file that is no tar archive from its first block on.
     """
-    entries = [entry for number, path in enumerate(files) for entry in _entries(number, path)]
-    return Tars(name, tuple(map(str, files)), layout, tuple(entries))
+    tables, names, damage = [np.zeros(0, PLACE)], list[bytes](), dict[int, str]()
+    rows = length = 0
+    for number, path in enumerate(files):
+        found, error = _scan(path)
+        table = np.zeros(len(found), PLACE)
+        for i, (own, held) in enumerate(found):
+            encoded = own.encode("utf-8", "surrogateescape")
+            names.append(encoded)
+            length += len(encoded)
+            table[i]["file"], table[i]["name"] = number, length
+            for what, member in held.items():
+                table[i][what], table[i][f"{what}_size"] = member.offset, member.size
+        tables.append(table)
+        rows += len(table)
+        if error:
+            damage[rows - 1] = error
+    return Tars(name, tuple(map(str, files)), layout, np.concatenate(tables), b"".join(names), damage)
 
 
-def _entries(number: int, path: Path) -> Iterator[Entry]:
-    key, image, beside = "", None, list[Member]()
+def _scan(path: Path) -> tuple[list[tuple[str, dict[str, Member]]], str]:
+    """(name, members by what they are) of each record, and what is wrong with the archive; the last entry stands for that."""
+    found: list[tuple[str, dict[str, Member]]] = []
+    key, error = None, ""
     with path.open("rb") as file:
         try:
             for member in members(file):
-                folder, slash, base = member.name.rpartition("/")
-                stem, _, ending = base.partition(".")
-                if folder + slash + stem != key:
-                    if image or beside:
-                        yield Entry(number, key, image, tuple(beside))
-                    key, image, beside = folder + slash + stem, None, []
-                ending = "." + ending.rpartition(".")[2].lower()
-                if ending in SUFFIXES and image is None:
-                    image = member
-                elif ending == ".json" or ending in TEXTS:
-                    beside.append(member)
-            if image or beside:
-                yield Entry(number, key, image, tuple(beside))
-        except tarfile.TarError as error:
-            if not file.tell() or error.args[1:] == (0,):
-                raise ValueError(f"{path}: is no tar archive ({error.args[0]})") from None
-            if image or beside:
-                yield Entry(number, key, image, tuple(beside))
-            yield Entry(number, f"{path.name} after {key}", None, (), str(error.args[0]))
+                if key_of(member.name) != key:
+                    key = key_of(member.name)
+                    found.append((key, {}))
+                ending, held = "." + member.name.rpartition(".")[2].lower(), found[-1][1]
+                what = "image" if ending in SUFFIXES else "json" if ending == ".json" else "text" if ending in TEXTS else ""
+                if what == "image" and "image" not in held:
+                    found[-1] = (member.name, held)
+                if what:
+                    held.setdefault(what, member)
+        except tarfile.TarError as problem:
+            if problem.args[1:] == (0,):
+                raise ValueError(f"{path}: is no tar archive ({problem.args[0]})") from None
+            error = str(problem.args[0])
+    found = [one for one in found if one[1]]
+    return ([*found, (f"{path.name} after {key}", {})], error) if error else (found, "")
 
 
 def members(file: BinaryIO) -> Iterator[Member]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diptych.data.records import PLAIN, Broken, Layout, Record, read_at
 from diptych.files import writing
 
@@ -27,19 +29,19 @@ class TFRecords:
         name: for messages.
         files: in order.
         layout: where keys, captions and pictures are.
-        places: (file, offset of the frame, length of the data) of each record; a length of -1 marks damage.
+        places: (file, offset of the frame, length of the data) of each record, (N, 3) int64; a length of -1 marks damage.
     """
 
     name: str
     files: tuple[str, ...]
     layout: Layout
-    places: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
+    places: np.ndarray = field(repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, row: int) -> Record:
-        file, offset, length = self.places[row]
+        file, offset, length = self.places[row].tolist()
         where = f"{Path(self.files[file]).name} at byte {offset:,}"
         if length < 0:
             raise Broken(where, "the checksum of a length does not fit; the rest of the file is unreadable")
@@ -63,7 +65,7 @@ class TFRecords:
 def open_tfrecords(name: str, files: Sequence[Path], layout: Layout = PLAIN) -> TFRecords:
     """Read the frames of files, whose lengths are checked here and whose data when they are read."""
     places = [(number, *place) for number, path in enumerate(files) for place in _frames(path)]
-    return TFRecords(name, tuple(map(str, files)), layout, tuple(places))
+    return TFRecords(name, tuple(map(str, files)), layout, np.array(places, np.int64).reshape(-1, 3))
 
 
 def _frames(path: Path) -> Iterator[tuple[int, int]]:
