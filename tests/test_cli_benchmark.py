@@ -145,7 +145,7 @@ def test_the_published_table(run, tmp_path: Path, capsys: pytest.CaptureFixture[
     [
         (("genevall",), "benchmark genevall: unknown; did you mean 'geneval'?"),
         (("geneval",), "--prompts is missing"),
-        (("geneval", "--prompts", "none.jsonl", "--answers", "a.jsonl"), "none.jsonl does not exist"),
+        (("geneval", "--prompts", "none.jsonl", "--answers", "a.jsonl"), "--prompts none.jsonl: does not exist"),
         (("micro_geneval",), "--answers is missing"),
         (("micro_geneval", "--answers", "none.jsonl"), "none.jsonl does not exist"),
         (("micro_geneval", "--images", "none"), "--images none: is no folder"),

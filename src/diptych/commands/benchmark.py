@@ -200,6 +200,9 @@ def _prompts(asked: Asked) -> tuple[Benchmark, tuple[Prompt, ...]]:
         raise ValueError(f"--count {asked.count}, --limit {asked.limit}: must not be negative")
     if not asked.prompts and not asked.name.startswith("micro"):
         raise ValueError(f"benchmark {asked.name}: --prompts is missing; give the benchmark's published file or files")
+    absent = next((path for path in asked.prompts if not Path(path).exists()), None)
+    if absent is not None:
+        raise ValueError(f"--prompts {absent}: does not exist; give the benchmark's published file or folder")
     prompts = benchmark.read([Path(path) for path in asked.prompts])
     return benchmark, prompts[: asked.limit or None]
 

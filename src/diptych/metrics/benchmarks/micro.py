@@ -108,7 +108,8 @@ def corrupted(pixels: np.ndarray, blur: float, noise: float, seed: int) -> np.nd
     """A picture (H, W, 3) uint8 blurred by `blur` pixels (of 64 a side) and with noise of `noise` of the full range."""
     sigma = blur * len(pixels) / 64
     soft = ndimage.gaussian_filter(pixels.astype(np.float64), (sigma, sigma, 0))
-    soft += 255 * noise * np.random.default_rng(seed).standard_normal(soft.shape)
+    rng = np.random.default_rng(seed)
+    soft += 255 * noise * rng.standard_normal(soft.shape)
     return np.rint(soft).clip(0, 255).astype(np.uint8)
 
 
