@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from diptych.models.adapter import Adapter
-from diptych.models.blocks import RMSNorm, init_weight, patchify, unpatchify
+from diptych.models.blocks import init_weight, patchify, unpatchify
 from diptych.models.dit import modulate
 from diptych.models.i1_blocks import Block, Clock
 from diptych.models.i1_config import I1Config
 from diptych.models.i1_positions import image_turn, joint_turn, table
+from diptych.models.rms_norm import LeanRMSNorm
 
 
 class I1(nn.Module):
@@ -70,7 +71,7 @@ class I1(nn.Module):
         self.refine_image = nn.ModuleList(block(("tokens",), modulated) for _ in range(config.refiners * alone))
         first_out = depth - depth // 2 if config.long_skip else depth
         self.blocks = nn.ModuleList(block(config.streams, modulated, i >= first_out, i == depth - 1) for i in range(depth))
-        self.final_norm = RMSNorm(width)
+        self.final_norm = LeanRMSNorm(width)
         self.final_modulation = nn.Linear(width, 2 * width) if modulated else None
         self.final = nn.Linear(width, inner)
         for name, parameter in self.named_parameters():
@@ -87,7 +88,7 @@ class I1(nn.Module):
             generator: on the CPU, so that a network starts alike on every device.
         """
         for name, module in self.named_modules():
-            if isinstance(module, RMSNorm):
+            if isinstance(module, LeanRMSNorm):
                 nn.init.ones_(module.weight)
             elif isinstance(module, nn.Linear):
                 drawn = nn.Linear(module.in_features, module.out_features, device="meta").to_empty(device="cpu")

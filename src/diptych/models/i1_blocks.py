@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diptych.models.blocks import RMSNorm, SwiGLU, attention, sincos
+from diptych.models.blocks import SwiGLU, attention, sincos
 from diptych.models.dit import add, modulate
 from diptych.models.i1_positions import turned
+from diptych.models.rms_norm import LeanRMSNorm
 
 
 class Norms(nn.Module):
@@ -29,11 +30,11 @@ class Norms(nn.Module):
 
     def __init__(self, width: int, head: int, sandwich: bool, qk_norm: bool) -> None:
         super().__init__()
-        self.norm1, self.norm2 = RMSNorm(width), RMSNorm(width)
-        self.norm3 = RMSNorm(width) if sandwich else nn.Identity()
-        self.norm4 = RMSNorm(width) if sandwich else nn.Identity()
-        self.q = RMSNorm(head) if qk_norm else nn.Identity()
-        self.k = RMSNorm(head) if qk_norm else nn.Identity()
+        self.norm1, self.norm2 = LeanRMSNorm(width), LeanRMSNorm(width)
+        self.norm3 = LeanRMSNorm(width) if sandwich else nn.Identity()
+        self.norm4 = LeanRMSNorm(width) if sandwich else nn.Identity()
+        self.q = LeanRMSNorm(head) if qk_norm else nn.Identity()
+        self.k = LeanRMSNorm(head) if qk_norm else nn.Identity()
 
 
 class Stream(nn.Module):
@@ -65,8 +66,8 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
-        self.q_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.q_norm = LeanRMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.k_norm = LeanRMSNorm(width // heads) if qk_norm else nn.Identity()
 
     def forward(self, x_BLW: Tensor, text_BLW: Tensor, keep_BL: Tensor | None) -> Tensor:
         q, k, v = (
