@@ -8,13 +8,32 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from diptych.commands.recipe import Asked, resolve
+from diptych.commands.recipe import Asked, Resolved, recipe_module, resolve
+from diptych.recipes import RECIPES
 
 
 def compare(asked: Asked, out: str, *, dry_run: bool, as_json: bool, command: str) -> None:
     """Run the comparison of a recipe; print its verdicts, or report.json."""
     resolved = resolve(asked)
+    if dry_run and not as_json:
+        _show_costs(resolved)
     execute(resolved.comparison(), out, resolved.record(), dry_run=dry_run, as_json=as_json, command=command)
+
+
+def _show_costs(resolved: Resolved) -> None:
+    """Print what training the arms costs, where the recipe trains them and says so (`costs`)."""
+    name, _, part = resolved.recipe.partition(":")
+    told = getattr(recipe_module(name), "costs", None) if name in RECIPES else None
+    if told is None:
+        return
+    from diptych.commands.terminal import grid, show_grid, stdout
+
+    heads, *rows = told(resolved.config, part)
+    table = grid(*heads)
+    for row in rows:
+        table.add_row(*row)
+    show_grid(stdout(), table)
+    print()
 
 
 def execute(comparison: Any, out: str, record: dict[str, Any], *, dry_run: bool, as_json: bool, command: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,12 +17,29 @@ from diptych.recipes import RECIPES
 from diptych.track import TRACKERS
 
 
-def train(asked: Asked, stage: str, out: str, device: str, track: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
+def train(
+    asked: Asked,
+    stage: str,
+    out: str,
+    device: str,
+    track: Sequence[str],
+    *,
+    resume: str = "",
+    on: str = "",
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Run the training stages of a recipe, all or one; running again goes on where a killed run left off.
 
+    Args:
+        resume: folder of a run that must be there, to go on with its settings; "" = go on where there is one, else start.
+        on: "ray" hands the networks of a stage to an existing Ray cluster; "" = here, one after the other.
+
     Raises:
-        ValueError: a recipe that trains nothing, an unknown stage, size or field.
+        ValueError: a recipe that trains nothing, an unknown stage, size or field, nothing to resume.
     """
+    if resume:
+        asked, out = _resumed(asked, resume, out)
     saved = read_config(asked.recipe)
     name = str(saved["recipe"]) if saved else asked.recipe
     module = _part(name, "STAGES", "", "_train")
@@ -37,8 +55,14 @@ def train(asked: Asked, stage: str, out: str, device: str, track: Sequence[str],
         raise ValueError(f"--track {unknown}: unknown{suggest(unknown, TRACKERS)}")
     stages = [stage] if stage else list(module.STAGES)
     record = {"recipe": name, "size": size, "config": to_json(config)}
-    folder = Path(out or f"models/{name}-{size}-{fingerprint(record)[:8]}")
+    folder = Path(out or getattr(module, "OUT", "") or f"models/{name}-{size}-{fingerprint(record)[:8]}")
+    spread = getattr(module, "SPREAD", {})
+    if on and (on not in spread or not stage):
+        there = f"--on {', '.join(spread)} with one --stage" if spread else f"recipe {name!r} trains here only"
+        raise ValueError(f"--on {on}: {there}")
     if dry_run:
+        for line in module.costs(config, stages, folder) if hasattr(module, "costs") else ():
+            hint(line)
         print(json.dumps({**record, "stages": stages, "out": folder.as_posix()}, indent=1))
         return
     first = int(os.environ.get("RANK", "0")) == 0
@@ -48,9 +72,23 @@ def train(asked: Asked, stage: str, out: str, device: str, track: Sequence[str],
     for one in stages:
         if first:
             hint(f"{name}: stage {one}, into {folder.as_posix()}/")
-        made[one] = module.STAGES[one](config, folder, device=device or None, trackers=tuple(track))
+        run = spread[on](one) if on else module.STAGES[one]
+        made[one] = run(config, folder, device=device or None, trackers=tuple(track))
     if first:
         print(json.dumps({one: Path(path).as_posix() for one, path in made.items()}) if as_json else folder.as_posix())
+
+
+def _resumed(asked: Asked, resume: str, out: str) -> tuple[Asked, str]:
+    """The settings and the folder of the run that is to go on."""
+    folder = Path(resume)
+    saved = read_config(resume) if (folder / "config.json").is_file() else None
+    if saved is None or not any(folder.rglob("checkpoints/" + "[0-9]" * 12)):
+        raise ValueError(f"--resume {resume}: no run there to go on with; name its folder, or leave --resume out to start one")
+    if saved["recipe"] != asked.recipe:
+        raise ValueError(f"--resume {resume}: is a run of {saved['recipe']!r}, not of {asked.recipe!r}")
+    if asked.size or (out and Path(out) != folder):
+        raise ValueError(f"--resume {resume}: goes on with its own size in its own folder; leave --size and --out out")
+    return replace(asked, recipe=resume), resume
 
 
 def sample(

@@ -26,7 +26,8 @@ class Sets:
         kinds: "real", "synthetic" or "text", in the order of `sizes`.
         weights: of the mixture.
         cap: pictures beyond which a set counts no more, with "capped".
-        short: share of short captions (up to 25 words) where a picture has both kinds; None = uniformly one of its captions.
+        short: share of short captions where a picture has both kinds; None = uniformly one of its captions.
+        short_words: up to this many words a caption is short.
         unique: use only so many pictures of each set; 0 = all.
         wordings: captions of a picture that are used: 0 = all, 1 = one, chosen for each picture once.
         mistaken: share of pictures whose captions are those of another picture: a captioner that errs.
@@ -37,6 +38,7 @@ class Sets:
     weights: Weights = "proportional"
     cap: int = 0
     short: float | None = None
+    short_words: int = 25
     unique: int = 0
     wordings: int = 0
     mistaken: float = 0.0
@@ -99,6 +101,8 @@ class Cell:
         return self.model.text_tokens if self.model.compat or self.model.null == "prompt" else self.tokens
 
 
+_PAPER_KINDS: tuple[Kinds, ...] = (*["real"] * 7, *["synthetic"] * 3, *["text"] * 2)  # pyright: ignore[reportAssignmentType]
+
 PAPER_SETS = Sets(
     (
         ("yfcc100m", 98_121_424),
@@ -114,7 +118,7 @@ PAPER_SETS = Sets(
         ("textatlas5m", 5_397_762),
         ("renderedtext", 11_977_824),
     ),
-    (*("real",) * 7, *("synthetic",) * 3, *("text",) * 2),
+    _PAPER_KINDS,
 )
 """Section "data" of i1's repository; the baselines draw in proportion to size."""
 

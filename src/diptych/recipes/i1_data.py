@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,14 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diptych.config import fingerprint
-from diptych.data import draws
+from diptych.data import draws, emoji, items, shapes, words
 from diptych.data.feed import MixedLatents
+from diptych.data.images import split
 from diptych.data.latent_cache import Cache, Texts, latents, texts
 from diptych.data.mixture import Mixture, mix
 from diptych.data.records import Source
-from diptych.data.shapes import Shapes
 from diptych.data.sources import emoji_source
-from diptych.data.words import Words
 from diptych.models.autoencoder import Autoencoder
 from diptych.models.hub import load_model
 from diptych.models.text_encoder import TextEncoder
@@ -43,13 +41,13 @@ def source(name: str, count: int, pixels: int = 64) -> Source:
             array=pictures.array[list(kept)],
             captions=tuple(pictures.captions[i] for i in kept),
         )
-    return {"shapes": Shapes, "words": Words}[name](count, pixels)
+    return {"shapes": shapes.Shapes, "words": words.Words}[name](count, pixels)
 
 
-def small_sets(shapes: int, words: int, emoji: int = 5573) -> Sets:
-    """The three sets; real pictures, synthetic ones, written text."""
-    sizes = (("emoji", emoji), ("shapes", shapes), ("words", words))
-    return Sets(sizes, tuple(KINDS[name] for name, _ in sizes), short=1.0)
+def small_sets(drawn: int, written: int, real: int = 5573) -> Sets:
+    """The three sets: real pictures, synthetic ones, written text; short captions only, which have up to 15 words here."""
+    sizes = (("emoji", real), ("shapes", drawn), ("words", written))
+    return Sets(sizes, tuple(KINDS[name] for name, _ in sizes), short=1.0, short_words=15)
 
 
 @dataclass(frozen=True)
@@ -154,8 +152,8 @@ def encode_texts(name: str, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
     ids = torch.zeros(mask.shape, dtype=torch.long)
     for row, encoding in enumerate(encodings):
         ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
-    words = F.layer_norm(encoder.weights["embeddings.word_embeddings.weight"][ids], (encoder.width,))
-    return words * mask[:, :, None], mask
+    vectors = F.layer_norm(encoder.weights["embeddings.word_embeddings.weight"][ids], (encoder.width,))
+    return vectors * mask[:, :, None], mask
 
 
 ENCODERS = ("minilm", "minilm-words", "minilm-sentence")
@@ -224,7 +222,12 @@ def feed(cell: Cell, seed: int, root: Path, told: Callable[[str], None] | None =
     sets = cell.sets
     pictures, states = caches(cell, root, told)
     mixture: Mixture = mix(
-        {name: source(name, count) for name, count in sets.sizes}, sets.weights, cap=sets.cap, seed=seed, short=sets.short
+        {name: source(name, count) for name, count in sets.sizes},
+        sets.weights,
+        cap=sets.cap,
+        seed=seed,
+        short=sets.short,
+        short_words=sets.short_words,
     )
     if sets.unique:
         rows = tuple(_spread(count, sets.unique) for _, count in sets.sizes)
@@ -238,6 +241,13 @@ def _spread(count: int, kept: int) -> np.ndarray:
     return np.arange(count) if kept >= count else np.arange(kept) * count // kept
 
 
-def order(texts: Sequence[str]) -> list[str]:
-    """Texts in an order fixed by hash."""
-    return sorted(texts, key=lambda text: hashlib.blake2b(text.encode()).digest())
+def held_pictures(count: int) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """Pictures (N, 64, 64, 3) uint8 of each kind that training has not seen, with their captions."""
+    pictures = emoji.load()
+    real = pictures.take(split(pictures)["test"][:count])
+    shown, written = shapes.prompts(-(-count // 6), seed=1)[:count], words.prompts(-(-count // 3), seed=1)[:count]
+    return {
+        "emoji": (real.pixels, [item.caption for item in items.items(real)]),
+        "shapes": (np.stack([shapes.draw(shapes.fitting(p, i)) for i, p in enumerate(shown)]), [p["prompt"] for p in shown]),
+        "words": (np.stack([words.draw(words.fitting(p, i)) for i, p in enumerate(written)]), [p["prompt"] for p in written]),
+    }

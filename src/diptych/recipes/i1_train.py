@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diptych.config import fingerprint, to_json
-from diptych.data import emoji, items, shapes, words
-from diptych.data.images import contact_sheet, split
-from diptych.data.mixture import mix
-from diptych.models.autoencoder import Autoencoder, AutoencoderConfig
+from diptych.data.images import contact_sheet
+from diptych.models.autoencoder import AutoencoderConfig
 from diptych.models.hub import save_model
 from diptych.models.i1 import I1
 from diptych.models.i1_config import PRESETS, I1Config
+from diptych.recipes import i1_autoencoder
 from diptych.recipes.i1_cells import ABLATIONS, Cell, cells
 from diptych.recipes.i1_cost import cost_of_last, per_image, total
-from diptych.recipes.i1_data import ASSETS, Latents, encode_texts, feed, small_sets, source
+from diptych.recipes.i1_data import Latents, encode_texts, feed, held_pictures, small_sets
 from diptych.recipes.i1_draw import DRAWN, drawn
 from diptych.train.loop import Start, TrainConfig, train
 from diptych.train.losses import mean_squared
@@ -52,6 +50,7 @@ class I1Training:
         base: the cell that the ablations change one thing of.
         model: the shipped model.
         replicas: training seeds of a cell, 0 to replicas - 1.
+        held: pictures of each kind held out for the log.
         ema: decay of the averaged weights of all cells.
         ema_model: of the shipped model.
         save_every_images: checkpoint interval of all cells and of the model.
@@ -87,7 +86,7 @@ class I1Training:
             sandwich=False,
             base=4,
         ),
-        small_sets(shapes=12_288, words=3_072),
+        small_sets(12_288, 3_072),
         images=96_000,
         batch=64,
         lr=1e-3,
@@ -98,7 +97,7 @@ class I1Training:
     )
     model: Cell = Cell(
         PRESETS["small"],
-        replace(small_sets(shapes=12_288, words=12_288), weights="equal", short=0.7),
+        replace(small_sets(12_288, 12_288), weights="equal", short=0.7),
         images=640_000,
         batch=64,
         lr=6e-4,
@@ -108,6 +107,7 @@ class I1Training:
         tokens=40,
     )
     replicas: int = 5
+    held: int = 64
     ema: float = 0.998
     ema_model: float = 0.9995
     save_every_images: int = 9_600
@@ -117,7 +117,7 @@ class I1Training:
 def _tiny() -> I1Training:
     full = I1Training()
     model = replace(full.base.model, width=32, depth=3, heads=2, hidden=32)
-    sets = small_sets(shapes=24, words=24, emoji=24)
+    sets = small_sets(24, 24, 24)
     base = replace(full.base, model=model, sets=sets, images=32, batch=16)
     return I1Training(
         train_autoencoder=TrainConfig(name="i1/autoencoder", images=32, batch=16, lr=5e-4),
@@ -126,6 +126,7 @@ def _tiny() -> I1Training:
             full.model, model=replace(full.model.model, width=32, depth=3, heads=2, hidden=32), sets=sets, images=32, batch=16
         ),
         replicas=2,
+        held=6,
         save_every_images=16,
     )
 
@@ -135,7 +136,8 @@ TRAIN = {"tiny": _tiny(), "core": I1Training(base=replace(I1Training().base, ima
 
 def cell_folder(root: Path, config: I1Training, cell: Cell, replica: int) -> Path:
     """Where a cell lies; the same cell of several ablations lies once."""
-    key = fingerprint((cell, config.ema, config.train_autoencoder.images if cell.latents == "mixed" else 0))
+    autoencoder = to_json(config.train_autoencoder) if cell.latents == "mixed" else None
+    key = fingerprint((to_json(cell), config.ema, autoencoder))
     return root / "cells" / key[:12] / str(replica)
 
 
@@ -183,7 +185,7 @@ def train_cell(
         start = Start(before, "everything")
     first = int(os.environ.get("RANK", "0")) == 0
     data = feed(cell, seed, root, (lambda line: print(line, file=sys.stderr)) if first else None)
-    held = held_out(cell, root)
+    held = held_out(cell, root, config.held)
     run = TrainConfig(
         name=f"i1/{folder.parent.name}/{seed}" if folder.name == str(seed) else f"i1/{folder.name}",
         images=cell.images,
@@ -240,23 +242,11 @@ def train_cell(
     return folder / "weights"
 
 
-def held_out(cell: Cell, root: Path, count: int = 64) -> dict[str, dict[str, Tensor]]:
+def held_out(cell: Cell, root: Path, count: int) -> dict[str, dict[str, Tensor]]:
     """Pictures of each kind that training has not seen, as latents with their captions' states."""
-    pictures = emoji.load()
-    index = split(pictures)["test"][:count]
-    real = pictures.take(index)
-    asked = shapes.prompts(-(-count // 6), seed=1)[:count], words.prompts(-(-count // 3), seed=1)[:count]
-    sets = {
-        "emoji": (real.pixels, [item.caption for item in items.items(real)]),
-        "shapes": (
-            np.stack([shapes.draw(shapes.fitting(p, i)) for i, p in enumerate(asked[0])]),
-            [p["prompt"] for p in asked[0]],
-        ),
-        "words": (np.stack([words.draw(words.fitting(p, i)) for i, p in enumerate(asked[1])]), [p["prompt"] for p in asked[1]]),
-    }
-    how = Latents(cell.latents, root, cell.pixels)
     found = {}
-    for kind, (pixels, captions) in sets.items():
+    how = Latents(cell.latents, root, cell.pixels)
+    for kind, (pixels, captions) in held_pictures(count).items():
         latent = how.encode(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         text, mask = encode_texts(cell.encoder, captions)
         found[kind] = {"latent": latent, "text": text, "text_mask": mask}
@@ -278,69 +268,11 @@ def held_loss(cell: Cell, net: nn.Module, batch: Mapping[str, Tensor], device: t
 
 
 def train_autoencoder(config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
-    """Go on training the quickstart's autoencoder on an equal mix of the three sets; returns out/autoencoder/weights."""
-    folder = out / "autoencoder"
-    if (folder / "weights" / "config.json").exists():
-        return folder / "weights"
-    sets = {name: source(name, count) for name, count in config.model.sets.sizes}
-    mixture = mix(sets, "equal", seed=config.train_autoencoder.seed)
-
-    def pixels(position: int, size: int) -> Tensor:
-        drawn = mixture.draw(position, size)
-        names = [mixture.names[which] for which in drawn.which]
-        rows = [sets[name][row].pixels() for name, row in zip(names, drawn.row.tolist())]
-        return torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2)
-
-    class Mixed:
-        """Pictures of the mixture, drawn as they are asked for."""
-
-        def batch(self, position: int, size: int) -> dict[str, Tensor]:
-            return {"pixels": pixels(position, size)}
-
-    def loss(net: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-        return net(batch["pixels"].float() / 127.5 - 1, generator)
-
-    held = {name: torch.from_numpy(array).permute(0, 3, 1, 2).float() / 127.5 - 1 for name, array in held_pictures().items()}
-
-    def validate(net: nn.Module) -> dict[str, float]:
-        assert isinstance(net, Autoencoder)
-        here = next(net.parameters()).device
-        found = {}
-        for name, images in held.items():
-            error = (net.decode(net.encode(images.to(here))).cpu().clamp(-1, 1) - images).square().flatten(1).mean(1) / 4
-            found[f"psnr_{name}"] = float(-10 * error.log10().mean())
-        return found
-
-    model = Autoencoder(config.autoencoder, torch.Generator().manual_seed(config.train_autoencoder.seed))
-    begin = Start(ASSETS / "quickstart" / "autoencoder")
-    done = train(
-        config.train_autoencoder,
-        model,
-        loss,
-        Mixed(),
-        folder,
-        validate=validate,
-        device=device,
-        trackers=trackers,
-        start=begin,
+    """Train the autoencoder of all three sets; see `i1_autoencoder`."""
+    sizes = config.model.sets.sizes
+    return i1_autoencoder.train_autoencoder(
+        config.autoencoder, config.train_autoencoder, sizes, config.held, out, device, trackers
     )
-    best = done.model
-    assert isinstance(best, Autoencoder)
-    with torch.no_grad():
-        best.calibrate(pixels(0, min(1536, 4 * config.train_autoencoder.images)).float() / 127.5 - 1)
-    save_model(best.cpu(), config.autoencoder, folder / "weights", {"training": to_json(config.train_autoencoder)})
-    return folder / "weights"
-
-
-def held_pictures(count: int = 48) -> dict[str, np.ndarray]:
-    """Pictures (N, 64, 64, 3) uint8 of each kind that training has not seen."""
-    pictures = emoji.load()
-    asked = shapes.prompts(-(-count // 6), seed=1), words.prompts(-(-count // 3), seed=1)
-    return {
-        "emoji": pictures.take(split(pictures)["test"][:count]).pixels,
-        "shapes": np.stack([shapes.draw(shapes.fitting(p, i)) for i, p in enumerate(asked[0][:count])]),
-        "words": np.stack([words.draw(words.fitting(p, i)) for i, p in enumerate(asked[1][:count])]),
-    }
 
 
 def train_model(config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
@@ -356,6 +288,13 @@ def train_ablation(name: str, config: I1Training, out: Path, device: str | None 
     return out / "cells"
 
 
+def findings(config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
+    """Write out/findings.md, the paper's findings beside what runs/i1-* found; see `i1_findings`."""
+    from diptych.recipes import i1_findings
+
+    return i1_findings.write(out, Path("runs"))
+
+
 def pack(config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
     """Write the shipped form of model and autoencoder with a card; see `i1_pack`."""
     from diptych.recipes import i1_pack
@@ -367,8 +306,19 @@ STAGES = {
     "autoencoder": train_autoencoder,
     "model": train_model,
     **{name: partial(train_ablation, name) for name in ABLATIONS},
+    "findings": findings,
     "pack": pack,
 }
+
+
+def _on_ray(stage: str) -> Callable[..., Path]:
+    from diptych.recipes.i1_sweep import sweep
+
+    return partial(sweep, stage)
+
+
+SPREAD = {"ray": _on_ray}
+"""Where else than here the networks of an ablation may be trained."""
 
 
 def costs(config: I1Training, stages: Sequence[str], out: Path) -> list[str]:

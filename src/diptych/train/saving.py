@@ -55,6 +55,10 @@ class Saver:
         if self._pending is not None and self._pending.done():
             self.wait()
 
+    def busy(self) -> bool:
+        """Whether something is being written."""
+        return self._pending is not None and not self._pending.done()
+
     def wait(self) -> None:
         """Return once nothing is being written."""
         pending, self._pending = self._pending, None
