@@ -19,7 +19,7 @@ from diptych.data.images import split
 from diptych.data.latent_cache import Cache, Texts, latents, texts
 from diptych.data.mixture import Mixture, mix
 from diptych.data.records import Source
-from diptych.data.sources import emoji_source
+from diptych.data.sources import emoji_source, open_source
 from diptych.models.autoencoder import Autoencoder
 from diptych.models.hub import load_model
 from diptych.models.text_encoder import TextEncoder
@@ -31,7 +31,9 @@ ASSETS = Path(__file__).parent.parent / "assets"
 
 
 def source(name: str, count: int, pixels: int = 64) -> Source:
-    """A set of training pictures by name; of the emoji at most `count` are used."""
+    """A set of training pictures by name, or by the path of a set of one's own; of the emoji at most `count` are used."""
+    if name not in KINDS:
+        return open_source(name)
     if name == "emoji":
         pictures = emoji_source()
         kept = range(0, len(pictures), max(len(pictures) // count, 1))[:count]
@@ -48,6 +50,17 @@ def small_sets(drawn: int, written: int, real: int = 5573) -> Sets:
     """The three sets: real pictures, synthetic ones, written text; short captions only, which have up to 15 words here."""
     sizes = (("emoji", real), ("shapes", drawn), ("words", written))
     return Sets(sizes, tuple(KINDS[name] for name, _ in sizes), short=1.0, short_words=15)
+
+
+def chosen_sets(base: Sets, names: Sequence[str]) -> Sets:
+    """Sets named by the user in equal parts, each one of the three or the path of a set of one's own.
+
+    Raises:
+        ValueError: a path that holds no set.
+    """
+    known = dict(base.sizes)
+    sizes = tuple((name, known[name] if name in known else len(open_source(name))) for name in names)
+    return replace(base, sizes=sizes, kinds=tuple(KINDS.get(name, "real") for name in names), weights="equal")
 
 
 @dataclass(frozen=True)

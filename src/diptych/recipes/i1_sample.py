@@ -37,6 +37,8 @@ BENCHMARKS = {
     "prism": "diptych.metrics.benchmarks.prism:PRISM",
     "cvtg": "diptych.metrics.benchmarks.cvtg:CVTG",
     "longtext": "diptych.metrics.benchmarks.longtext:LONGTEXT",
+    "micro_geneval": "diptych.metrics.benchmarks.micro:MICRO_GENEVAL",
+    "micro_longtext": "diptych.metrics.benchmarks.micro:MICRO_LONGTEXT",
 }
 ASSETS = Path(__file__).parent.parent / "assets" / "i1"
 Rule = Literal["euler", "heun", "rk4", "dpmpp_2m", "ancestral", "edm_stochastic"]
@@ -58,8 +60,10 @@ class I1Sample:
         tokens: the longest prompt, in tokens; 0 = 256. Published models: always 256.
         dtype: floating type of the network; empty = as stored.
         autoencoder, text: folders of these parts where they are not beside the network; text may be minilm.
-        benchmark: name of a benchmark whose prompts are drawn: geneval, dpg, prism, cvtg or longtext.
-        files: its published prompt files.
+        benchmark: name of a benchmark whose prompts are drawn: geneval, dpg, prism, cvtg, longtext, micro_geneval or
+            micro_longtext.
+        files: its published prompt files; the micro ones need none.
+        limit: its first so many prompts; 0 = all.
         scale: pixels of the grid per pixel of a picture.
     """
 
@@ -78,6 +82,7 @@ class I1Sample:
     text: str = ""
     benchmark: str = ""
     files: tuple[str, ...] = ()
+    limit: int = 0
     scale: int = 1
 
     def __post_init__(self) -> None:
@@ -86,8 +91,9 @@ class I1Sample:
                 raise ValueError(f"sample.{name}: {getattr(self, name)} is not positive")
         if not 0 <= self.rescale <= 1:
             raise ValueError(f"sample.rescale: {self.rescale} is not in [0, 1]")
-        if self.count < 0:
-            raise ValueError(f"sample.count: {self.count} is negative; 0 = one a seed")
+        for name in ("count", "limit"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"sample.{name}: {getattr(self, name)} is negative; leave it at 0")
 
 
 SAMPLE = I1Sample()
@@ -212,7 +218,8 @@ def _benchmark(system: System, out: Path, seed: int, config: I1Sample) -> list[P
     if out.suffix == ".png":
         raise ValueError(f"--out {out}: a benchmark's pictures are many files; give a folder")
     benchmark: Benchmark = load_object(BENCHMARKS[config.benchmark])
-    prompts = {prompt.item: prompt for prompt in benchmark.read([Path(file) for file in config.files])}
+    chosen = list(benchmark.read([Path(file) for file in config.files]))
+    prompts = {prompt.item: prompt for prompt in chosen[: config.limit or len(chosen)]}
     count = config.count or benchmark.images
 
     def path(unit: Unit) -> Path:

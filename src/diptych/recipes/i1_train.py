@@ -27,7 +27,7 @@ from diptych.models.i1_config import PRESETS, I1Config
 from diptych.recipes import i1_autoencoder
 from diptych.recipes.i1_cells import ABLATIONS, Cell, cells
 from diptych.recipes.i1_cost import cost_of_last, per_image, total
-from diptych.recipes.i1_data import Latents, encode_texts, feed, held_pictures, small_sets
+from diptych.recipes.i1_data import Latents, chosen_sets, encode_texts, feed, held_pictures, small_sets
 from diptych.recipes.i1_draw import DRAWN, drawn
 from diptych.train.loop import Start, TrainConfig, train
 from diptych.train.losses import mean_squared
@@ -54,6 +54,8 @@ class I1Training:
         ema: decay of the averaged weights of all cells.
         ema_model: of the shipped model.
         save_every_images: checkpoint interval of all cells and of the model.
+        pictures: what the autoencoder and the model learn from, in equal parts: emoji, shapes, words, or paths of sets of
+            your own (`diptych data prepare`); empty = the three.
         init_from: weights the shipped model begins with, a safetensors file or a folder with model.safetensors; "" = none.
     """
 
@@ -111,7 +113,15 @@ class I1Training:
     ema: float = 0.998
     ema_model: float = 0.9995
     save_every_images: int = 9_600
+    pictures: tuple[str, ...] = ()
     init_from: str = ""
+
+    @property
+    def shipped(self) -> Cell:
+        """The model's cell, on `pictures`."""
+        if not self.pictures:
+            return self.model
+        return replace(self.model, sets=chosen_sets(self.model.sets, self.pictures))
 
 
 def _tiny() -> I1Training:
@@ -269,7 +279,7 @@ def held_loss(cell: Cell, net: nn.Module, batch: Mapping[str, Tensor], device: t
 
 def train_autoencoder(config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
     """Train the autoencoder of all three sets; see `i1_autoencoder`."""
-    sizes = config.model.sets.sizes
+    sizes = config.shipped.sets.sizes
     return i1_autoencoder.train_autoencoder(
         config.autoencoder, config.train_autoencoder, sizes, config.held, out, device, trackers
     )
@@ -277,7 +287,7 @@ def train_autoencoder(config: I1Training, out: Path, device: str | None = None, 
 
 def train_model(config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
     """Train the shipped model; returns out/model/weights."""
-    return train_cell(config, config.model, 0, out, out / "model", config.ema_model, device, trackers, config.init_from)
+    return train_cell(config, config.shipped, 0, out, out / "model", config.ema_model, device, trackers, config.init_from)
 
 
 def train_ablation(name: str, config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
