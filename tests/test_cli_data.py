@@ -133,6 +133,11 @@ def test_a_public_set_is_prepared_by_its_own_columns(diptych: Callable[..., Done
     made = open_source("data/gptedit-64")
     assert [made[i].captions for i in range(2)] == [("seven",), ("nine",)] and "1 no caption" in done.err
     assert np.array_equal(made[1].pixels(), source.array[2]) and not list(tmp_path.glob("data/.*"))
+    words = ("data", "prepare", "gptedit", "--from", "copy", "--captions", "captions.parquet", "--size", "64")
+    assert "is whole already" in diptych(*words).err
+    parquet.write_table(pa.table({"key": ["7", "9"], "caption1": ["seven", "another"]}), tmp_path / "captions.parquet")
+    done = diptych(*words)
+    assert done.code == 2 and "was prepared with captions '" in done.err
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def prepare(
     from diptych.data.prepare import Settings
     from diptych.data.prepare import prepare as work
     from diptych.data.shards import is_prepared
+    from diptych.keys import fingerprint
 
     entry = _entry(name)
     if not place:
@@ -45,8 +46,11 @@ def prepare(
     source = _source(place, name, layout)
     store = None
     if captions:
-        store = folder.with_name(f".{folder.name}.captions.sqlite")
-        hint(f"{words.gather([Path(file) for file in captions], store):,} keys with captions")
+        files = words.listed([Path(file) for file in captions])
+        # by what was read: a stopped run goes on with it, changed files make another
+        read = fingerprint([(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+        store = folder.with_name(f".{folder.name}-{read}.sqlite")
+        hint(f"{words.gather(files, store):,} keys with captions")
     if is_prepared(folder):
         hint(f"{folder.as_posix()} is whole already; remove it to prepare it anew")
     show = _progress(len(source))
@@ -59,8 +63,8 @@ def prepare(
         workers=workers,
         told=lambda rows, kept, _: show(rows, f"{kept:,} kept"),
     )
-    if store is not None:
-        store.unlink()
+    for old in folder.parent.glob(f".{folder.name}-*.sqlite"):
+        old.unlink()
     record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if as_json:
         print(json.dumps({"out": folder.as_posix(), **{k: record[k] for k in ("records", "captions", "sizes", "skipped")}}))

@@ -6,6 +6,7 @@ many millions need no memory and every process of a preparation can read them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.records import Broken, captions_of, parsed
+from diptych.files import StoreError
 
 CHUNK = 10_000
 
@@ -26,20 +28,25 @@ def gather(files: Sequence[Path], store: Path) -> int:
 
     Raises:
         ValueError: no such file, none of a known kind, a row without a key.
+        StoreError: the disk is full.
     """
     if not store.exists():
         store.parent.mkdir(parents=True, exist_ok=True)
-        part = store.with_name(f".{store.name}.part")
+        part = store.with_name(f"{store.name}.part")
         part.unlink(missing_ok=True)
-        with sqlite3.connect(part) as base:
-            base.execute("CREATE TABLE captions (key TEXT PRIMARY KEY, captions TEXT) WITHOUT ROWID")
-            base.execute("CREATE TABLE content (hash TEXT)")
-            state = hashlib.blake2b(digest_size=8)
-            for file in listed(files):
-                base.executemany("INSERT OR IGNORE INTO captions VALUES (?, ?)", _pairs(file, state))
-            base.execute("INSERT INTO content VALUES (?)", (state.hexdigest(),))
-        base.close()
-        part.replace(store)
+        try:
+            with contextlib.closing(sqlite3.connect(part)) as base, base:
+                base.execute("CREATE TABLE captions (key TEXT PRIMARY KEY, captions TEXT) WITHOUT ROWID")
+                base.execute("CREATE TABLE content (hash TEXT)")
+                state = hashlib.blake2b(digest_size=8)
+                for file in listed(files):
+                    base.executemany("INSERT OR IGNORE INTO captions VALUES (?, ?)", _pairs(file, state))
+                base.execute("INSERT INTO content VALUES (?)", (state.hexdigest(),))
+            part.replace(store)
+        except sqlite3.OperationalError as error:  # "database or disk is full"
+            raise StoreError(f"cannot write {store} ({error}); mend that and run the same command again") from error
+        finally:
+            part.unlink(missing_ok=True)
     return _open(str(store)).execute("SELECT count(*) FROM captions").fetchone()[0]
 
 
