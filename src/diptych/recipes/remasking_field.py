@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,9 +26,11 @@ class Field:
 
     Args:
         run: its folder, measured and judged.
+        items: decoder -> the items it is judged on; the folder may hold samples of others, from a larger run before.
     """
 
     run: Path
+    items: Mapping[str, AbstractSet[str]]
     names: tuple[str, ...] = field(init=False)
     labels: dict[str, str] = field(init=False)
     _keys: dict[str, str] = field(init=False)
@@ -71,8 +74,8 @@ class Field:
             found = store.read_samples(self.run, self._keys[arm])
             if found is None:
                 raise ValueError(f"samples: {self.run} holds none of arm {arm!r}; run the comparison again")
-            # A folder may hold samples of an earlier, larger run too.
-            self._samples[arm] = found.take([unit for unit in found.units if unit in self._units])
+            mine = self.items[arm]
+            self._samples[arm] = found.take([unit for unit in found.units if unit.item in mine and unit in self._units])
         return self._samples[arm]
 
     def _index(self, arm: str) -> dict[tuple[Cell, bool], np.ndarray]:

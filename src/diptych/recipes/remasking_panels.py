@@ -17,6 +17,7 @@ from diptych.metrics.text import distinct, self_bleu
 from diptych.recipes import remasking as recipe
 from diptych.recipes.remasking_arms import Cell, known, prompt_of
 from diptych.recipes.remasking_claims import claims
+from diptych.recipes.remasking_decoders import rows as decoders
 from diptych.recipes.remasking_detectors import detectors
 from diptych.recipes.remasking_diversity import diversity
 from diptych.recipes.remasking_field import Field, adjusted, interval_of, paired, told, verdict, weights
@@ -39,7 +40,8 @@ class Sections:
     config: recipe.Remasking
 
     def __call__(self, run: Path) -> Sequence[Panel]:
-        field, config = Field(run), self.config
+        config = self.config
+        field = Field(run, {row.name: set(config.items_of(row)) for row in decoders(config.extra)})
         settings = [name for name in field.names if name.startswith("threshold-") or name == "one"]
         others = [name for name in field.names if name not in settings]
         cells = config.cells()
