@@ -217,8 +217,8 @@ def _drift_verdict(metric: Metric, value: Interval | None) -> str:
 
 
 def _label(comparison: Comparison, name: str) -> str:
-    arms = comparison.group(name)
-    return (arms[0].label or name) if len(arms) == 1 else name
+    labels = {arm.label for arm in comparison.group(name)}
+    return (labels.pop() or name) if len(labels) == 1 else name
 
 
 def _enough(metric: Metric, table: Table) -> bool:

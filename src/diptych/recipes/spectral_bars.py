@@ -141,14 +141,16 @@ def zone_table(read: Finished, arms: Sequence[str]) -> str:
     """Power kept and coherence of every zone, with the verdict in words."""
     zones = read.setting.zones.names
     kept, phased = ([f"{zone}: {what}" for zone in zones] for what in ("power kept, %", "coherence"))
-    head = ["", *kept, *phased, "defect", f"{read.last} in words"]
-    rows = [["truth", *["100"] * len(zones), *["1"] * len(zones), "0", "right"]]
+    head = ["", *kept, *phased, "error of the field, %", "defect", f"{read.last} in words"]
+    rows = [["truth", *["100"] * len(zones), *["1"] * len(zones), "0", "0", "right"]]
     for arm in arms:
         power = [read.value(arm, f"retained_{zone}") for zone in zones]
         phases = [read.value(arm, f"coherence_{zone}") for zone in zones]
         defect = said(read.value(arm, f"defect_{read.last}"), read.interval(arm, f"defect_{read.last}"), 2)
         words = reading(power[-1], phases[-1])
-        rows.append([read.there[arm], *(fixed(p, 0) for p in power), *(fixed(c, 2) for c in phases), defect, words])
+        error = fixed(100 * read.value(arm, "field_error"), 2)
+        numbers = [*(fixed(p, 0) for p in power), *(fixed(c, 2) for c in phases), error]
+        rows.append([read.there[arm], *numbers, defect, words])
     low, high = POWER_KEPT
     about = (
         f"Right power is {low:g} to {high:g} % kept; right phases a coherence of {PHASES_RIGHT:g} or more, wrong ones less "
