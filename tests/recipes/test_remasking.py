@@ -14,7 +14,7 @@ from diptych.models.masked_lm import MaskedLM, MaskedLMConfig
 from diptych.recipes import remasking as recipe
 from diptych.recipes.remasking_arms import Cell, Decoded, drawn_alike, parsed, placed
 from diptych.recipes.remasking_decoders import rows
-from diptych.recipes.remasking_field import RESAMPLES, paired, verdict, weights
+from diptych.recipes.remasking_field import RESAMPLES, beyond, interval_of, paired, verdict, weights
 from diptych.recipes.remasking_frontier import combined, frontier
 from diptych.recipes.remasking_log import REOPENED, decode_log, replay
 from diptych.recipes.remasking_probe import fault
@@ -241,3 +241,10 @@ def test_tiny_runs_and_its_page_answers(weights_folder, tmp_path):
     assert {"answers", "frontiers", "matched", "map", "mechanism", "detectors", "diversity", "strip", "paper"} <= set(panels)
     assert all(f"C{n}:" in panels["answers"] for n in range(1, 6))
     assert "<svg" in panels["strip"] and page.stat().st_size > 100_000
+
+
+def test_rounding_is_no_difference():
+    tiny = np.full(2 + RESAMPLES + 8, 1.7e-18)
+    found = interval_of(tiny[: 1 + RESAMPLES + 9], 9)
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert beyond(found, 0.0) == "undecided"

@@ -253,6 +253,9 @@ def _repair(judged: Sequence[Matched], task: str, cold: float, shown: Sequence[i
     kinds = [one.overall for one in mine]
     if all(kind == "better" for kind in kinds):
         said = "holds"
+    elif {"dominated", "worse"} & {*kinds}:  # one counterexample refutes what is said of any block length
+        lost = [str(one.cell.block) for one in mine if one.overall in ("dominated", "worse")]
+        said = f"does not hold: worse at block {', '.join(lost)}"
     else:
         won = [str(one.cell.block) for one in mine if one.overall == "better"]
         said = f"holds at block {', '.join(won)} alone" if won else "undecided" if "undecided" in kinds else "does not hold"

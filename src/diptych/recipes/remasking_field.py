@@ -18,6 +18,8 @@ from diptych.recipes.remasking_arms import Cell, known, parsed
 from diptych.study import Samples, Unit
 
 RESAMPLES = 2000
+ROUNDING = 1e-12
+"""Below this a difference of rates is rounding."""
 
 
 @dataclass(eq=False)
@@ -105,7 +107,15 @@ def weights(count: int) -> np.ndarray:
 def interval_of(values: np.ndarray, count: int, scale: float = 1.0) -> Interval:
     """The interval of a statistic from its values under `weights(count)`."""
     point, drawn, left = float(values[0]), values[1 : 1 + RESAMPLES], values[1 + RESAMPLES :]
-    return stats.interval(Replicates(point, drawn, left, False, scale, count))
+    return settled(stats.interval(Replicates(point, drawn, left, False, scale, count)))
+
+
+def settled(found: Interval) -> Interval:
+    """The interval with what is zero but for rounding set to zero."""
+    value, low, high = (
+        None if end is None else 0.0 if abs(end) < ROUNDING else end for end in (found.value, found.low, found.high)
+    )
+    return replace(found, value=value or 0.0, low=low, high=high)
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> Interval:
@@ -113,7 +123,7 @@ def paired(a: np.ndarray, b: np.ndarray) -> Interval:
     count = min(len(a), len(b))
     rows = (a[:count].mean(1) - b[:count].mean(1))[:, None]
     every = draws(count)
-    return stats.interval(stats.replicate(base.mean, rows, np.arange(count), every))
+    return settled(stats.interval(stats.replicate(base.mean, rows, np.arange(count), every)))
 
 
 def verdict(found: Interval, margin: float, p: float | None = None) -> str:
