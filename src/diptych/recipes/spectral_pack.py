@@ -40,7 +40,7 @@ On validation trajectories, encoder means; settings were chosen there. One train
 * **Training**: {images:,} fields an autoencoder, {latents:,} latents a flow{speed}. `log.jsonl` beside each weight holds what
   was logged; `sweep.json` the tries on the validation trajectories, `swap.json` the adapters between latents.
 * **Recipe**: `diptych train spectral --size core`.
-* **Limits**: one flow, one Reynolds number (about 390), one grid. Licence of the weights: Apache-2.0.
+* **Limits**: one forcing, one Reynolds number (about 390), one grid. Licence of the weights: Apache-2.0.
 """
 
 

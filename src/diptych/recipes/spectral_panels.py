@@ -109,7 +109,7 @@ def side_by_side(read: Finished) -> str:
     limit, fine = (float(np.quantile(np.abs(one["truth"]), 0.997)) for one in (whole, small))
     zoom = zoomed(np.abs(small["truth"]))
     rows = [[tile(whole[arm], limit, 3, zoom) for arm in arms], [tile(small[arm], fine, 3) for arm in arms]]
-    columns = f"repeat({len(arms)},minmax(150px,1fr))"
+    columns = f"repeat({len(arms)},minmax(120px,1fr))"
     cells = "".join(
         f"<div>{image(png(joined([[top], [bottom]])), 'png', f'{labels[arm]}: the field and its smallest scales')}"
         f'<p class="small">{labels[arm]}</p></div>'
