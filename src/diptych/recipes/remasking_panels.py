@@ -273,15 +273,17 @@ def mechanism(field: Field, config: recipe.Remasking) -> str:
         for name in (n for n in field.names if n.startswith(("wino", "edit", "saber", "repair", "remdm", "path"))):
             rows += [_mechanism_row(field, name, c) for c in cells if c.block in config.shown(task) and field.has(name, c)]
     head = ("decoder", "cell", "remasks", "coverage", "flip-flop", "fixed", "broke", "against")
-    about = "Fixed and broke: samples that were wrong under the plain decoder named last and are right now, and the reverse."
+    about = (
+        "Fixed and broke: first samples that were wrong under the plain decoder named last and are right now, and the reverse."
+    )
     return grid(figures) + f"<details><summary>Counts</summary>{table(head, rows, about)}</details>"
 
 
 def _mechanism_row(field: Field, name: str, cell: Cell) -> tuple[str, ...]:
     plain = plain_of(name, field)
     covered, returned = field.ratio(name, "covered", "asked", cell), field.ratio(name, "returned", "remasks", cell)
-    ours = field.values(name, "ok", cell) > 0
-    theirs = field.values(plain, "ok", cell)[: len(ours)] > 0
+    ours = field.values(name, "ok", cell)[:, 0] > 0
+    theirs = field.values(plain, "ok", cell)[: len(ours), 0] > 0
     return (
         field.labels[name],
         recipe.told(cell),
