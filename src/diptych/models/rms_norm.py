@@ -1,4 +1,4 @@
-"""RMSNorm whose backward pass is written out: on a CPU torch's own takes four times as long, a tenth of a training step."""
+"""RMSNorm whose backward pass is written out: on a CPU torch's own takes three to four times as long, 8 % of a small step."""
 
 from __future__ import annotations
 
