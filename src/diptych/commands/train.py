@@ -58,7 +58,7 @@ def train(
     folder = Path(out or getattr(module, "OUT", "") or f"models/{name}-{size}-{fingerprint(record)[:8]}")
     spread = getattr(module, "SPREAD", {})
     if on and (on not in spread or not stage):
-        there = f"--on {', '.join(spread)} with one --stage" if spread else f"recipe {name!r} trains here only"
+        there = f"give {' or '.join(spread)}, with one --stage" if spread else f"recipe {name!r} trains here only; leave it out"
         raise ValueError(f"--on {on}: {there}")
     if dry_run:
         for line in module.costs(config, stages, folder) if hasattr(module, "costs") else ():

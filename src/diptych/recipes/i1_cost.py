@@ -16,8 +16,9 @@ from diptych.train.speed import flops
 
 GPU = 0.4 * 989e12
 """Floating point operations a second of an H100 or H200 at 40 % of its peak; reckoned with, not measured."""
-CORE = 18e9
-"""Of one core of the two that small cells are trained on, measured over whole training steps (`docs/log.md`)."""
+CORE = 5e10
+"""Of one core of the two that small cells are trained on, measured over whole training steps in float32: 46e9 for
+cross-attention, 51e9 for two streams, 75e9 for the shipped model's wider matrices."""
 
 
 @dataclass(frozen=True)

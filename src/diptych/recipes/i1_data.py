@@ -30,6 +30,7 @@ KINDS: dict[str, Kinds] = {"emoji": "real", "shapes": "synthetic", "words": "tex
 ASSETS = Path(__file__).parent.parent / "assets"
 
 
+@lru_cache(maxsize=16)
 def source(name: str, count: int, pixels: int = 64) -> Source:
     """A set of training pictures by name, or by the path of a set of one's own; of the emoji at most `count` are used."""
     if name not in KINDS:
@@ -254,6 +255,7 @@ def _spread(count: int, kept: int) -> np.ndarray:
     return np.arange(count) if kept >= count else np.arange(kept) * count // kept
 
 
+@lru_cache(maxsize=2)
 def held_pictures(count: int) -> dict[str, tuple[np.ndarray, list[str]]]:
     """Pictures (N, 64, 64, 3) uint8 of each kind that training has not seen, with their captions."""
     pictures = emoji.load()

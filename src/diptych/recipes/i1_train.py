@@ -89,7 +89,7 @@ class I1Training:
             base=4,
         ),
         small_sets(12_288, 3_072),
-        images=96_000,
+        images=160_000,
         batch=64,
         lr=1e-3,
         pixels=64,
@@ -100,19 +100,19 @@ class I1Training:
     model: Cell = Cell(
         PRESETS["small"],
         replace(small_sets(12_288, 12_288), weights="equal", short=0.7),
-        images=640_000,
+        images=480_000,
         batch=64,
         lr=6e-4,
         pixels=64,
         encoder="minilm",
         latents="mixed",
-        tokens=40,
+        tokens=100,
     )
     replicas: int = 5
     held: int = 64
     ema: float = 0.998
     ema_model: float = 0.9995
-    save_every_images: int = 9_600
+    save_every_images: int = 16_000
     pictures: tuple[str, ...] = ()
     init_from: str = ""
 
@@ -141,7 +141,7 @@ def _tiny() -> I1Training:
     )
 
 
-TRAIN = {"tiny": _tiny(), "core": I1Training(base=replace(I1Training().base, images=9_600), replicas=2), "full": I1Training()}
+TRAIN = {"tiny": _tiny(), "core": I1Training(base=replace(I1Training().base, images=16_000), replicas=2), "full": I1Training()}
 
 
 def cell_folder(root: Path, config: I1Training, cell: Cell, replica: int) -> Path:
@@ -188,6 +188,8 @@ def train_cell(
     """
     if finished(folder):
         return folder / "weights"
+    if init_from and not Path(init_from).exists():
+        raise ValueError(f"init_from: {init_from} is missing; name a safetensors file, or a folder with model.safetensors")
     start = Start(Path(init_from)) if init_from else None
     if cell.after:
         before = cell_folder(root, config, cell.after, seed)
@@ -210,7 +212,7 @@ def train_cell(
         seed=seed + (1000 if cell.after else 0),
         log_every_images=max(cell.images // 40 // cell.batch, 1) * cell.batch,
         save_every_images=config.save_every_images,
-        validate_every_images=max(cell.images // 8 // cell.batch, 1) * cell.batch,
+        validate_every_images=max(cell.images // 8, 1000) // cell.batch * cell.batch,
         keep=1,
     )
     run = replace(run, fsdp=-1 if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0)
