@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,3 +200,8 @@ def test_claims_name_arms_and_metrics_that_are_there():
         for claim in finding.claims:
             baseline, *arms = cells(claim.study, BASE)
             assert claim.arm in arms and claim.arm != baseline and claim.metric in forms
+
+
+def test_the_page_in_the_docs_is_that_of_the_committed_reports():
+    docs = Path(__file__).parents[2] / "docs"
+    assert (docs / "i1_findings.md").read_text() == i1_findings.page(docs / "results")

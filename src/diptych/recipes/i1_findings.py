@@ -1,7 +1,7 @@
 """The findings of i1 (arXiv 2606.11289) one by one: the paper's numbers, ours where they were run, whether they agree.
 
-`diptych train i1 --stage findings` writes the page, findings.md, from the reports that the ablations left; what was not run is
-said to be not run.
+`diptych train i1 --stage findings` writes the page, findings.md, from the reports that the ablations left in runs/; what was
+not run is said to be not run. docs/i1_findings.md is the same page of the reports in docs/results.
 """
 
 from __future__ import annotations
