@@ -237,9 +237,9 @@ def maps(field: Field, config: recipe.Remasking) -> str:
         title = f"{known(task).label}, written above {tau:g}"
         svg = verdict_map(
             values, kinds, [f"T {t:g}" for t in temperatures], [str(b) for b in blocks],
-            title=title, notes=notes, digits=3, x_title="block length", width=720 if len(blocks) > 5 else 350,
+            title=title, notes=notes, digits=3, x_title="block length", width=720 if len(blocks) > 4 else 350,
         )  # fmt: skip
-        figures.append(figure(svg, title, full=len(blocks) > 5))
+        figures.append(figure(svg, title, full=len(blocks) > 4))
     return prose(
         "Accuracy of WINO less that of threshold decoding with the same threshold of writing: same prompts, same noise, no "
         "regard to cost. Circle: better; diamond: worse; square: equivalent or identical; hollow: undecided. Holm's adjustment "
