@@ -143,4 +143,5 @@ def quality_plot(
             x, y = ([float(one[key] or 0) for one in held] for key in ("coverage", "accuracy"))
             series.append(Series(field.labels[name], x, y))
         svg = lines(series, title="quality and diversity", x_title="coverage of the right answers", y_title="accuracy")
-    return figure(svg, "Quality and diversity", "Up and to the right is better.")
+    over = f" A line runs over the temperatures {', '.join(f'{t:g}' for t in warm)}." if len(warm) > 1 else ""
+    return figure(svg, "Quality and diversity", f"Up and to the right is better.{over}")
