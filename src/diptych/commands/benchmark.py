@@ -122,7 +122,8 @@ def write_prompts(asked: Asked, out: str, rewrite: str) -> None:
 def score(asked: Asked, out: str, as_json: bool) -> None:
     """Judge pictures where a judge is given, score the answers, print the scores with their intervals."""
     from diptych.compare.benchmark_scores import scored
-    from diptych.metrics.benchmarks.t2i import answer_lines, read_answers, table
+    from diptych.metrics.benchmarks.t2i import table
+    from diptych.metrics.benchmarks.t2i_files import answer_lines, read_answers
 
     mode, missing = (
         _choice("--mode", asked.mode, ("fixed", "upstream")),

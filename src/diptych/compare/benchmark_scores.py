@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
-from diptych.compare import stats
+from diptych.compare import panels, stats
 from diptych.compare.stats import Interval
 from diptych.metrics.benchmarks.peers import FIVE, PEERS, PERCENT, average
 from diptych.metrics.benchmarks.t2i import Benchmark, Prompt, Score, Table, reported
+from diptych.study import Panel
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,23 @@ def beside_peers(name: str, scores: Mapping[str, float]) -> list[dict[str, objec
             }
         )
     return sorted(rows, key=lambda row: (not row["own"] and row["average"] is None, -float(str(row["average"] or 0))))
+
+
+def peers_panel(name: str, scores: Mapping[str, float], about: str = "") -> Panel:
+    """A section of a report: the published table with a row of one's own.
+
+    Args:
+        name, scores: as `beside_peers` takes them.
+        about: what a reader must know to compare, the judge above all.
+    """
+    rows = []
+    for row in beside_peers(name, scores):
+        numbers = [_shown(row[one]) + ("*" if one in cast(list[str], row["quoted"]) else "") for one in FIVE]
+        average_shown = "" if row["average"] is None else f"{row['average']:.1f}"
+        rows.append([row["model"], row["parameters"], *numbers, average_shown])
+    said = f"{about} * quoted by the paper (arXiv 2606.11289) from elsewhere. The average is in percent.".strip()
+    return Panel("peers", "Beside published models", panels.table(["model", "parameters", *FIVE, "average"], rows, said))
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -12,7 +12,8 @@ import pytest
 
 from diptych.files import png
 from diptych.metrics.benchmarks.dpg import DPG, Question, judged, load, stitched
-from diptych.metrics.benchmarks.t2i import Table, pixels_of, reported, table
+from diptych.metrics.benchmarks.t2i import Table, reported, table
+from diptych.metrics.benchmarks.t2i_files import pixels_of
 
 HEAD = "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language"
 QUESTIONS = [

@@ -23,7 +23,8 @@ from diptych.metrics.benchmarks.micro import (
     word_prompts,
 )
 from diptych.metrics.benchmarks.shape_detector import detect
-from diptych.metrics.benchmarks.t2i import Task, png_of, table
+from diptych.metrics.benchmarks.t2i import Task, table
+from diptych.metrics.benchmarks.t2i_files import png_of
 
 
 def found(pixels: np.ndarray) -> Counter:

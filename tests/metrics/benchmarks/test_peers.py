@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diptych.compare.benchmark_scores import beside_peers, overall_average
+from diptych.compare.benchmark_scores import beside_peers, overall_average, peers_panel
 from diptych.compare.stats import Interval
 from diptych.metrics.benchmarks.peers import FIVE, PEERS, average
 
@@ -61,3 +61,9 @@ def test_errors_of_independent_benchmarks_add_in_squares():
     assert made.low == pytest.approx(65 - 1.96, abs=1e-3) and made.high == pytest.approx(65 + 1.96, abs=1e-3)
     unsure = overall_average({**held, "prism": Interval(60.0, None, None, None, None, "none", 1)})
     assert unsure.value == pytest.approx(65.0) and unsure.low is None
+
+
+def test_a_section_of_a_report():
+    panel = peers_panel("mine & others", {"dpg": 85.0}, "Judged by a small model.")
+    assert panel.name == "peers" and panel.html.count("<tr") == 19  # a head, seventeen models and one's own
+    assert "mine &amp; others" in panel.html and "Judged by a small model. * quoted" in panel.html and "0.84*" in panel.html

@@ -12,7 +12,8 @@ from PIL import Image
 from diptych.files import png, write_lines
 from diptych.metrics.benchmarks.geneval import GENEVAL, parse
 from diptych.metrics.benchmarks.local_judges import Ocr, Remembered, Shapes
-from diptych.metrics.benchmarks.t2i import Task, answer_lines, pixels_of, quarter, read_answers, read_picture
+from diptych.metrics.benchmarks.t2i import Task
+from diptych.metrics.benchmarks.t2i_files import answer_lines, pixels_of, quarter, read_answers, read_picture
 from diptych.metrics.ocr import Reader
 
 (PROMPT,) = parse([{"tag": "single_object", "include": [{"class": "dog", "count": 1}], "prompt": "a dog"}])

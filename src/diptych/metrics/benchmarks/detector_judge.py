@@ -19,7 +19,8 @@ import torch
 
 from diptych.keys import fingerprint
 from diptych.metrics.benchmarks.geneval import COLOURS
-from diptych.metrics.benchmarks.t2i import Answer, Task, pixels_of
+from diptych.metrics.benchmarks.t2i import Answer, Task
+from diptych.metrics.benchmarks.t2i_files import pixels_of
 from diptych.models.clip import ClipFolder
 
 GREY = 0x99

@@ -14,17 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.metrics.benchmarks.t2i import (
-    Answer,
-    Benchmark,
-    Cells,
-    Malformed,
-    Mode,
-    Prompt,
-    Score,
-    quarter,
-    read_picture,
-)
+from diptych.metrics.benchmarks.t2i import Answer, Benchmark, Cells, Malformed, Mode, Prompt, Score
+from diptych.metrics.benchmarks.t2i_files import quarter, read_picture
 
 PICTURES = 4
 COLUMNS = ("item_id", "text", "proposition_id", "dependency", "tuple", "question_natural_language")

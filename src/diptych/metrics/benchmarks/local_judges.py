@@ -12,7 +12,8 @@ from diptych.data.chat_client import Answer as Kept
 from diptych.data.chat_client import AnswerFile, content_key
 from diptych.metrics.benchmarks.cvtg import clip_score
 from diptych.metrics.benchmarks.shape_detector import detect
-from diptych.metrics.benchmarks.t2i import Answer, Task, pixels_of
+from diptych.metrics.benchmarks.t2i import Answer, Task
+from diptych.metrics.benchmarks.t2i_files import pixels_of
 from diptych.metrics.ocr import Reader
 
 if TYPE_CHECKING:

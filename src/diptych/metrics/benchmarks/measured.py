@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from diptych.data.chat_client import content_key
-from diptych.metrics.benchmarks.t2i import Benchmark, Judge, Malformed, Prompt, Task, png_of, reported
+from diptych.metrics.benchmarks.t2i import Benchmark, Judge, Malformed, Prompt, Task, reported
+from diptych.metrics.benchmarks.t2i_files import png_of
 from diptych.metrics.fidelity import pictures
 from diptych.study import Metric, Samples
 

@@ -18,7 +18,8 @@ from scipy import ndimage
 from diptych.data import shapes, words
 from diptych.metrics.benchmarks import geneval, longtext
 from diptych.metrics.benchmarks.local_judges import Ocr, Shapes
-from diptych.metrics.benchmarks.t2i import Benchmark, Judge, Prompt, Task, json_lines, one_path, png_of, table
+from diptych.metrics.benchmarks.t2i import Benchmark, Judge, Prompt, Task, table
+from diptych.metrics.benchmarks.t2i_files import json_lines, one_path, png_of
 
 OVERLAP = 0.7
 """Detections count above it, for every tag; at 64 pixels a clean shape overlaps its template by 0.84 or more."""

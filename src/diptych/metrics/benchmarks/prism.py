@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.metrics.benchmarks.t2i import Answer, Benchmark, Cells, Malformed, Mode, Prompt, Score, json_lines
+from diptych.metrics.benchmarks.t2i import Answer, Benchmark, Cells, Malformed, Mode, Prompt, Score
+from diptych.metrics.benchmarks.t2i_files import json_lines
 
 TRACKS = ("affection", "composition", "entity", "imagination", "long_text", "style", "text_rendering")
 """In the order of the flat index 0..699."""
