@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from diptych.metrics.benchmarks.geneval import GENEVAL
-from diptych.metrics.benchmarks.t2i import read_picture
+from diptych.metrics.benchmarks.t2i_files import read_picture
 from diptych.models.autoencoder import Autoencoder, AutoencoderConfig
 from diptych.models.hub import save_model
 from diptych.models.i1 import I1
