@@ -86,7 +86,8 @@ def of_fields(units: Sequence[Unit], fields: np.ndarray) -> Samples:
 
 def white(units: Sequence[Unit], shape: Sequence[int]) -> Tensor:
     """Noise of the units, (N, *shape)."""
-    return Noise(tuple(unit.key for unit in units)).normal(shape, "random field")
+    noise = Noise(tuple(unit.key for unit in units))
+    return noise.normal(shape, "random field")
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,8 @@ class Warmed:
     shape: tuple[int, ...]
 
     def __call__(self, units: Sequence[Unit], device: str) -> Tensor:
-        return self.temperature * Noise(tuple(unit.key for unit in units), device).normal(self.shape, "prior")
+        noise = Noise(tuple(unit.key for unit in units), device)
+        return self.temperature * noise.normal(self.shape, "prior")
 
 
 @dataclass(frozen=True)

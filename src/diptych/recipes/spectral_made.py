@@ -41,7 +41,7 @@ class GenerationPanels:
         read = Finished.read(run, self.weights, self.source)
         made = [arm for arm in read.there if arm.endswith("_made")]
         with_flow = {one.name: one for one in reversed(trained_in(self.weights)) if one.flow}
-        chosen = next((name for name in ("pre_log", "pre_mse", "mse") if name in with_flow), None)
+        chosen = next((name for name in ("pre_mix", "pre_log", "mse") if name in with_flow), None)
         plane = read.fields("truth").ndim == 4
         sections = [
             ("bars", "What was to be reached", bars_table(generation_bars(read), NOTE)),
