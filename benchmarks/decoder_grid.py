@@ -80,7 +80,8 @@ def shadow(turns: int, batch: int = 256) -> bool:
         for block in BLOCKS:
             span = (TASK.start, TASK.start + block)
             plain, slots = Canvas(x), with_shadows(x, span, TASK.mask_id, "joint")
-            seconds(plain), seconds(slots)
+            seconds(plain)
+            seconds(slots)
             ratio = statistics.median(seconds(slots) / seconds(plain) for _ in range(turns))
             bar = OVERHEAD * (1 + block / length)
             fits &= ratio <= bar

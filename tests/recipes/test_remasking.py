@@ -172,7 +172,8 @@ def test_bad_input_is_named():
 def test_solutions_are_counted():
     count = recipe.CountSolutions()
     prompt = task("sudoku4").prompts("test", 486)[3]
-    assert count(Cell("sudoku4", 4, 0.0).item(3)) == len(task("sudoku4").solutions(prompt))
+    found = task("sudoku4").solutions(prompt)
+    assert found is not None and count(Cell("sudoku4", 4, 0.0).item(3)) == len(found)
 
 
 def test_every_arm_is_declared_and_the_paper_cell_is_primary(weights_folder):
