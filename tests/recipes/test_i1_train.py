@@ -22,6 +22,10 @@ from diptych.train import checkpoint
 TINY = dataclasses.replace(TRAIN["tiny"], replicas=1)
 
 
+def trapped(feed):
+    return lambda *arguments, **words: Trap(feed(*arguments, **words))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """The autoencoder, and both networks of the first ablation."""
@@ -65,9 +69,8 @@ class Trap:
 def test_a_network_that_was_cut_off_goes_on_bit_for_bit(root, tmp_path, monkeypatch):
     whole, parts = tmp_path / "a" / "0", tmp_path / "b" / "0"
     train_cell(TINY, TINY.base, 0, root, whole, TINY.ema)
-    feed = i1_train.feed
     with monkeypatch.context() as patch:
-        patch.setattr(i1_train, "feed", lambda *arguments: Trap(feed(*arguments)))
+        patch.setattr(i1_train, "feed", trapped(i1_train.feed))
         with pytest.raises(Cut):
             train_cell(TINY, TINY.base, 0, root, parts, TINY.ema)
     assert checkpoint.load(parts).images == 16

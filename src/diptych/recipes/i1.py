@@ -27,12 +27,13 @@ from diptych.models.hub import load_model
 from diptych.noise import Noise
 from diptych.process import Gaussian
 from diptych.recipes import quickstart
-from diptych.recipes.i1_cells import ABLATIONS, PAPER, Cell, cells
+from diptych.recipes.i1_cells import ABLATIONS, Cell, cells
 from diptych.recipes.i1_cost import Cost, cost, total
 from diptych.recipes.i1_data import Latents, encode_texts
 from diptych.recipes.i1_draw import SHIFT, STEPS
 from diptych.recipes.i1_items import Asked, ask, measured
-from diptych.recipes.i1_train import OUT, TRAIN, I1Training, cell_folder, finished, flow_loss
+from diptych.recipes.i1_loss import flow_loss
+from diptych.recipes.i1_train import OUT, TRAIN, I1Training, cell_folder, finished
 from diptych.samplers.arm import Sampled, default_device, loaded
 from diptych.samplers.continuous import Heun
 from diptych.schedule import uniform_grid
@@ -76,7 +77,7 @@ CONFIGS = {
     "tiny": I1Study(TRAIN["tiny"], shapes=1, words=1, emoji=2, steps=2),
     "core": I1Study(TRAIN["core"], shapes=10, words=10, emoji=40),
     "full": I1Study(),
-    "paper": I1Study(replace(TRAIN["full"], base=PAPER, replicas=1), paper=True),
+    "paper": I1Study(TRAIN["paper"], paper=True),
 }
 
 

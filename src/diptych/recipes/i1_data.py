@@ -23,9 +23,12 @@ from diptych.data.sources import emoji_source, open_source
 from diptych.models.autoencoder import Autoencoder
 from diptych.models.hub import load_model
 from diptych.models.text_encoder import TextEncoder
+from diptych.models.text_to_image import codec_of, encoder_of
 from diptych.recipes.i1_cells import Cell, Kinds, Sets
+from diptych.samplers.arm import default_device
 
 TEXT_TOKENS = 128
+PUBLISHED_TOKENS = 256
 KINDS: dict[str, Kinds] = {"emoji": "real", "shapes": "synthetic", "words": "text"}
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -70,7 +73,7 @@ class Latents:
 
     Args:
         name: "mixed": the autoencoder trained on all three sets; "quickstart": the quickstart's; "pixels": squares of 8 x 8
-            pixels as they are.
+            pixels as they are; else the folder of a published autoencoder (FLUX.2, FLUX.1, Qwen-Image) or of one of ours.
         root: where "mixed" lies, below autoencoder/weights.
         pixels: side of the pictures.
     """
@@ -94,6 +97,8 @@ class Latents:
         """
         if self.name == "pixels":
             return None
+        if self.name not in LATENTS:
+            return Path(self.name)
         if self.name == "quickstart":
             return ASSETS / "quickstart" / "autoencoder"
         folder = self.root / "autoencoder" / "weights"
@@ -112,6 +117,8 @@ class Latents:
             images = F.interpolate(images, size=(self.pixels, self.pixels), mode="area")
         if self.name == "pixels":
             return F.pixel_unshuffle(images, 8) * 2
+        if self.name not in LATENTS:
+            return codec_of(Path(self.name), str(pixels.device)).encode(images)
         with torch.no_grad():
             return network(self.folder, self.pixels, str(pixels.device)).encode(images)
 
@@ -119,6 +126,8 @@ class Latents:
         """Latents to pictures (B, H, W, 3) uint8, named "image"."""
         if self.name == "pixels":
             images = F.pixel_shuffle(z / 2, 8)
+        elif self.name not in LATENTS:
+            images = codec_of(Path(self.name), str(z.device)).decode(z)
         else:
             images = network(self.folder, self.pixels, str(z.device)).decode(z)
         scaled = ((images.float().clamp(-1, 1) + 1) * 127.5).round()
@@ -152,9 +161,11 @@ def encode_texts(name: str, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
 
     Args:
         name: "minilm": its last layer; "minilm-words": its word vectors, which know nothing of their neighbours;
-            "minilm-sentence": one vector a caption.
+            "minilm-sentence": one vector a caption; else the folder of a published encoder (T5Gemma, T5, CLIP, Qwen3).
         captions: texts.
     """
+    if name not in ENCODERS:
+        return encoder_of(name, default_device()).encode(list(captions), PUBLISHED_TOKENS)
     encoder = _minilm()
     if name == "minilm-sentence":
         vectors = encoder.embed(captions) * encoder.width**0.5
@@ -231,8 +242,12 @@ def caches(cell: Cell, root: Path, told: Callable[[str], None] | None = None) ->
     return pictures, states
 
 
-def feed(cell: Cell, seed: int, root: Path, told: Callable[[str], None] | None = None) -> MixedLatents:
-    """What a cell is trained on; the order and the captions drawn depend on `seed`."""
+def feed(cell: Cell, seed: int, root: Path, held: int, told: Callable[[str], None] | None = None) -> MixedLatents:
+    """What a cell is trained on; the order and the captions drawn depend on `seed`.
+
+    Args:
+        held: pictures at the end of each set of one's own that are left out, for validation.
+    """
     sets = cell.sets
     pictures, states = caches(cell, root, told)
     mixture: Mixture = mix(
@@ -243,16 +258,29 @@ def feed(cell: Cell, seed: int, root: Path, told: Callable[[str], None] | None =
         short=sets.short,
         short_words=sets.short_words,
     )
-    if sets.unique:
-        rows = tuple(_spread(count, sets.unique) for _, count in sets.sizes)
-        mixture = replace(mixture, rows=rows)
+    seen = {name: len(source(name, count)) - (held if name not in KINDS else 0) for name, count in sets.sizes}
+    few = next((name for name, count in seen.items() if count < 1), None)
+    if few is not None:
+        raise ValueError(f"pictures: {few} has no more than the {held} that are held out; add some, or set held lower")
+    rows = tuple(_spread(count, sets.unique or count) for count in seen.values())
+    mixture = replace(mixture, rows=rows)
     worded = {name: Worded(held, sets.wordings, sets.mistaken) for name, held in states.items()}
-    return MixedLatents(mixture, pictures, worded)  # pyright: ignore[reportArgumentType]
+    tokens = cell.model.text_tokens if cell.model.compat else 0
+    return MixedLatents(mixture, pictures, worded, tokens)  # pyright: ignore[reportArgumentType]
 
 
 def _spread(count: int, kept: int) -> np.ndarray:
     """At most `kept` of `count` rows, evenly spaced."""
     return np.arange(count) if kept >= count else np.arange(kept) * count // kept
+
+
+def own_pictures(name: str, count: int) -> tuple[np.ndarray, list[str]]:
+    """The last pictures of a set of one's own, (N, H, W, 3) uint8 as large as the first of them, with a caption each."""
+    held = open_source(name)
+    records = [held[row] for row in range(max(len(held) - count, 0), len(held))]
+    first = records[0].pixels().shape
+    kept = [record for record in records if record.pixels().shape == first]
+    return np.stack([record.pixels() for record in kept]), [record.captions[0] for record in kept]
 
 
 @lru_cache(maxsize=2)

@@ -191,7 +191,10 @@ def judged(claim: Claim, report: Mapping[str, Any] | None) -> tuple[Verdict, str
 def together(verdicts: Sequence[Verdict]) -> Verdict:
     """Of a finding: the worst of its claims that were run; not run where none was."""
     order: tuple[Verdict, ...] = ("disagree", "undecided", "agree")
-    return next((one for one in order if one in verdicts), "not run")
+    worst: Verdict = "not run"
+    for verdict in reversed(order):
+        worst = verdict if verdict in verdicts else worst
+    return worst
 
 
 def page(runs: Path) -> str:

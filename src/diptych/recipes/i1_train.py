@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +26,19 @@ from diptych.models.hub import save_model
 from diptych.models.i1 import I1
 from diptych.models.i1_config import PRESETS, I1Config
 from diptych.recipes import i1_autoencoder
-from diptych.recipes.i1_cells import ABLATIONS, Cell, cells
-from diptych.recipes.i1_cost import cost_of_last, per_image, total
-from diptych.recipes.i1_data import Latents, chosen_sets, encode_texts, feed, held_pictures, small_sets
+from diptych.recipes.i1_cells import ABLATIONS, PAPER, PAPER_SETS, Cell, cells
+from diptych.recipes.i1_cost import cost, per_image, total
+from diptych.recipes.i1_data import Latents, chosen_sets, feed, small_sets
 from diptych.recipes.i1_draw import DRAWN, drawn
+from diptych.recipes.i1_loss import flow_loss, held_loss, held_out
+from diptych.schedule import LogitNormal
+from diptych.train import parallel
 from diptych.train.loop import Start, TrainConfig, train
-from diptych.train.losses import mean_squared
 
 OUT = "models/i1"
 """Where everything of this recipe is trained unless --out says otherwise, so that the studies find it."""
 DROP = 0.1
 """Share of captions replaced by the null text; i1, arXiv 2606.11289."""
-NEAREST = 0.05
-"""Times below it count as this where clean data are predicted, as in i1's code."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class I1Training:
         pictures: what the autoencoder and the model learn from, in equal parts: emoji, shapes, words, or paths of sets of
             your own (`diptych data prepare`); empty = the three.
         init_from: weights the shipped model begins with, a safetensors file or a folder with model.safetensors; "" = none.
+        encoder: folder of a published text encoder for the model; "" = the cell's.
+        latents: folder of an autoencoder for the model; "" = the cell's.
+        accumulate: micro-batches a step, a multiple of the number of ranks; the noise goes by them.
+        precision, compile, tensor: as in `TrainConfig`.
+        recompute: forget activations and compute them again for the gradients.
+        published: constant rate without warm-up and an average that does not warm up, as i1 was trained.
     """
 
     autoencoder: AutoencoderConfig = AutoencoderConfig()
@@ -115,13 +122,28 @@ class I1Training:
     save_every_images: int = 16_000
     pictures: tuple[str, ...] = ()
     init_from: str = ""
+    encoder: str = ""
+    latents: str = ""
+    accumulate: int = 2
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    compile: bool = False
+    tensor: int = 1
+    recompute: bool = False
+    published: bool = False
 
     @property
     def shipped(self) -> Cell:
-        """The model's cell, on `pictures`."""
-        if not self.pictures:
-            return self.model
-        return replace(self.model, sets=chosen_sets(self.model.sets, self.pictures))
+        """The model's cell and those it goes on from, on `pictures`, by `encoder` and `latents`."""
+        return self._chosen(self.model)
+
+    def _chosen(self, cell: Cell) -> Cell:
+        return replace(
+            cell,
+            sets=chosen_sets(cell.sets, self.pictures) if self.pictures else cell.sets,
+            encoder=self.encoder or cell.encoder,
+            latents=self.latents or cell.latents,
+            after=self._chosen(cell.after) if cell.after else None,
+        )
 
 
 def _tiny() -> I1Training:
@@ -141,33 +163,39 @@ def _tiny() -> I1Training:
     )
 
 
+def _paper() -> I1Training:
+    """The 3B in its three stages: 256, 512 and 1,024 pixels, 2.0, 0.5 and 0.3 million steps."""
+    sets = replace(PAPER_SETS.leaving("inaturalist"), weights="equal")
+    first = replace(PAPER, model=PRESETS["i1-3B"], sets=sets, images=2_000_000 * 512)
+    second = replace(first, sets=sets.leaving("yfcc100m"), images=500_000 * 512, pixels=512, after=first)
+    few = sets.leaving("yfcc100m", "imagenet22k", "megalith10m", "places365", "pexels", "renderedtext")
+    last = replace(
+        second, sets=few, images=300_000 * 128, batch=128, pixels=1024, density=LogitNormal(factor=1 / 0.3), after=second
+    )
+    settings: dict[str, Any] = {
+        "ema": 0.9999,
+        "ema_model": 0.9999,
+        "save_every_images": 512 * 5_000,
+        "published": True,
+        "recompute": True,
+    }
+    return replace(I1Training(), base=PAPER, model=last, replicas=1, **settings)
+
+
 TRAIN = {"tiny": _tiny(), "core": I1Training(base=replace(I1Training().base, images=16_000), replicas=2), "full": I1Training()}
+TRAIN["paper"] = _paper()
 
 
 def cell_folder(root: Path, config: I1Training, cell: Cell, replica: int) -> Path:
     """Where a cell lies; the same cell of several ablations lies once."""
     autoencoder = to_json(config.train_autoencoder) if cell.latents == "mixed" else None
-    key = fingerprint((to_json(cell), config.ema, autoencoder))
+    key = fingerprint((to_json(cell), config.ema, config.accumulate, config.precision, config.published, autoencoder))
     return root / "cells" / key[:12] / str(replica)
 
 
 def finished(folder: Path) -> bool:
     """Whether a cell is trained."""
     return (folder / "weights" / "config.json").exists()
-
-
-def flow_loss(cell: Cell, net: nn.Module, batch: Mapping[str, Tensor], t: Tensor, eps: Tensor, null: Tensor) -> Tensor:
-    """Rectified flow's error of each row, (B,), whatever the network predicts.
-
-    With `target="x0"` the prediction becomes the flow (x - x0_hat) / max(t, 0.05) first, so that losses compare.
-    """
-    x0 = batch["latent"]
-    x = torch.lerp(x0, eps, t[:, None, None, None])
-    cond = {"text": batch["text"].float(), "text_mask": batch["text_mask"], "null": null}
-    made = net(x, t, cond)
-    if cell.target == "x0":
-        made = (x - made) / t.clamp(min=NEAREST)[:, None, None, None]
-    return mean_squared(made, eps - x0)
 
 
 def train_cell(
@@ -195,27 +223,52 @@ def train_cell(
         before = cell_folder(root, config, cell.after, seed)
         train_cell(config, cell.after, seed, root, before, ema, device, trackers)
         start = Start(before, "everything")
-    first = int(os.environ.get("RANK", "0")) == 0
-    data = feed(cell, seed, root, (lambda line: print(line, file=sys.stderr)) if first else None)
+    with parallel.ranks(device) as here:
+        if here.first:
+            feed(cell, seed, root, config.held, lambda line: print(line, file=sys.stderr))  # fills the caches
+        here.wait()
+        _fit(config, cell, seed, root, folder, ema, device, trackers, start)
+        here.wait()
+    return folder / "weights"
+
+
+def _fit(
+    config: I1Training,
+    cell: Cell,
+    seed: int,
+    root: Path,
+    folder: Path,
+    ema: float,
+    device: str | None,
+    trackers: Sequence[str],
+    start: Start | None,
+) -> None:
+    """Train a cell whose caches are full and whose stage before is finished, and save its weights."""
+    data = feed(cell, seed, root, config.held)
     held = held_out(cell, root, config.held)
+    constant = config.published or cell.after is not None
     run = TrainConfig(
         name=f"i1/{folder.parent.name}/{seed}" if folder.name == str(seed) else f"i1/{folder.name}",
         images=cell.images,
         batch=cell.batch,
         lr=cell.lr,
-        warmup_images=0 if cell.after else 20 * cell.batch,
-        decay="constant" if cell.after else "linear_tail",
+        warmup_images=0 if constant else 20 * cell.batch,
+        decay="constant" if constant else "linear_tail",
         tail=0.3,
         moment="bf16",
-        accumulate=2,  # so that two ranks can share a step, and none or one make the same run
+        accumulate=config.accumulate,
         ema=ema,
+        ema_profile="constant" if config.published else "warmup",
+        precision=config.precision,
+        compile=config.compile,
+        tensor=config.tensor,
+        fsdp=-1 if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0,
         seed=seed + (1000 if cell.after else 0),
         log_every_images=max(cell.images // 40 // cell.batch, 1) * cell.batch,
         save_every_images=config.save_every_images,
         validate_every_images=max(cell.images // 8, 1000) // cell.batch * cell.batch,
         keep=1,
     )
-    run = replace(run, fsdp=-1 if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0)
 
     def loss(net: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         x0 = batch["latent"]
@@ -234,6 +287,7 @@ def train_cell(
 
     _, flops = per_image(cell.model, cell.side, cell.text_tokens)
     model = I1(cell.model, torch.Generator().manual_seed(seed))
+    model.recompute = config.recompute
     done = train(
         run,
         model,
@@ -248,35 +302,9 @@ def train_cell(
         flops=flops,
     )
     assert isinstance(done.model, I1)
-    if first:
+    if int(os.environ.get("RANK", "0")) == 0:
         told = {"cell": to_json(cell), "replica": seed, "training": to_json(run)}
         save_model(done.model.cpu(), cell.model, folder / "weights", told)
-    return folder / "weights"
-
-
-def held_out(cell: Cell, root: Path, count: int) -> dict[str, dict[str, Tensor]]:
-    """Pictures of each kind that training has not seen, as latents with their captions' states."""
-    found = {}
-    how = Latents(cell.latents, root, cell.pixels)
-    for kind, (pixels, captions) in held_pictures(count).items():
-        latent = how.encode(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-        text, mask = encode_texts(cell.encoder, captions)
-        found[kind] = {"latent": latent, "text": text, "text_mask": mask}
-    return found
-
-
-def held_loss(cell: Cell, net: nn.Module, batch: Mapping[str, Tensor], device: torch.device) -> float:
-    """Mean flow error at eight fixed times, each with noise of its own."""
-    rows = {name: value.to(device) for name, value in batch.items()}
-    x0 = rows["latent"]
-    generator = torch.Generator(device).manual_seed(0)
-    null = torch.zeros(len(x0), dtype=torch.bool, device=device)
-    found = []
-    for step in range(8):
-        eps = torch.randn(x0.shape, generator=generator, device=device)
-        t = torch.full((len(x0),), (step + 0.5) / 8, device=device)
-        found.append(flow_loss(cell, net, rows, t, eps, null).mean())
-    return float(torch.stack(found).mean())
 
 
 def train_autoencoder(config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
@@ -345,8 +373,8 @@ def costs(config: I1Training, stages: Sequence[str], out: Path) -> list[str]:
             hours = whole.core_hours * left / len(folders)
             lines.append(f"{stage}: {left} of {len(folders)} networks to train, about {hours:.3g} core-hours")
         elif stage == "model":
-            own = cost_of_last(config.model)
-            lines.append(
-                f"model: {own.parameters:,} parameters, {own.images:,} pictures, about {own.core_hours:.3g} core-hours"
-            )
+            whole = cost(config.shipped)
+            gpu = f"{whole.gpu_hours:,.0f} GPU-hours at 40 % of an H100's peak"
+            hours = gpu if config.published else f"about {whole.core_hours:.3g} core-hours"
+            lines.append(f"model: {whole.parameters:,} parameters, {whole.images:,} pictures, {whole.flops:.3g} FLOPs, {hours}")
     return lines
