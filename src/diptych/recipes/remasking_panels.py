@@ -26,6 +26,8 @@ from diptych.recipes.remasking_log import replay
 from diptych.recipes.remasking_published import published
 from diptych.study import Panel
 
+TRUTH = ("answers", "map", "mechanism", "detectors", "diversity", "paper")
+"""Sections on answers that are right or wrong."""
 UNITS = {"evaluations": "evaluations", "tokens": "processed tokens"}
 
 
@@ -59,7 +61,8 @@ class Sections:
             ("strip", "One prompt being written", strips(field, config)),
             ("paper", "Beside the published study", published(field, config)),
         ]
-        return [Panel(name, title, html) for name, title, html in made if html]
+        left_out = () if config.judged() else TRUTH
+        return [Panel(name, title, html) for name, title, html in made if html and name not in left_out]
 
 
 def frontiers(field: Field, config: recipe.Remasking, settings: Sequence[str]) -> str:
