@@ -24,7 +24,7 @@ from diptych.recipes.spectral_config import Spectral, claim
 from diptych.recipes.spectral_data import Folder, Setting, Simulated, augmented, judged, part
 from diptych.recipes.spectral_fit import claimed, stored
 from diptych.recipes.spectral_generation import generation, steps_for
-from diptych.recipes.spectral_models import Trained, trained_in
+from diptych.recipes.spectral_models import ASSETS, Trained, trained_in
 from diptych.recipes.spectral_pack import pack
 from diptych.recipes.spectral_scores import defect, scores
 from diptych.recipes.spectral_settings import TRAIN, ArmTraining, SpectralTraining, jobs, shaped
@@ -221,3 +221,12 @@ def test_bad_input(models: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_the_shipped_models_run_at_their_smallest(tmp_path: Path) -> None:
+    page = run(spectral.study(spectral.CONFIGS["tiny"]), tmp_path / "run", progress=False)
+    report = store.read_json(page.parent / "report.json")
+    value = {(cell["arm"], cell["metric"]): cell["value"] for cell in report["cells"]}
+    assert value["pre_mix", "coherence_DD"] > 0.85 > 0.6 > value["mse", "coherence_DD"]
+    assert value["log", "retained_DD"] > value["mse", "retained_DD"] + 15 and value["log", "coherence_DD"] < 0.5
+    assert sum(path.stat().st_size for path in ASSETS.rglob("*.safetensors")) < 4e6

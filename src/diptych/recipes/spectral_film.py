@@ -24,7 +24,7 @@ from diptych.schedule import uniform_grid
 
 FRAMES = 16
 BETWEEN = 0.15
-"""Time units between frames."""
+"""Time units between frames, to the nearest whole step."""
 STEPS = 20
 
 
@@ -33,7 +33,7 @@ def moving_flow(read: Finished, weights: Path) -> str:
     setting, source = read.setting, read.setting.source
     assert isinstance(source, Simulated)
     start = torch.from_numpy(part(read.source, "test").fields[:1, 0])
-    truth = torch.cat([start, *(field for _, field in simulate(source.flow, start, BETWEEN, FRAMES - 1))]).float()[:, None]
+    truth = torch.cat([start, *(field for _, field in simulate(source.flow, start, every, FRAMES - 1))]).float()[:, None]
     found = {one.name: one for one in reversed(trained_in(weights))}
     shown = [name for name in ("mse", "log", "pre_mix") if name in found]
     with torch.no_grad():

@@ -116,7 +116,7 @@ class CostPanels:
     def __call__(self, run: Path) -> Sequence[Panel]:
         read = Finished.read(run, self.weights, self.source)
         names = list(dict.fromkeys(arm.rsplit("_", 2)[0] for arm in read.there if arm.rsplit("_", 1)[-1].isdigit()))
-        return [Panel("cost", "Cost against fidelity", GAP.join(cost_figure(read, name) for name in names))]
+        return [Panel("fidelity", "Cost against fidelity", GAP.join(cost_figure(read, name) for name in names))]
 
 
 def cost_figure(read: Finished, name: str) -> str:
