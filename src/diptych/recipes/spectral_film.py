@@ -33,7 +33,9 @@ def moving_flow(read: Finished, weights: Path) -> str:
     setting, source = read.setting, read.setting.source
     assert isinstance(source, Simulated)
     start = torch.from_numpy(part(read.source, "test").fields[:1, 0])
-    truth = torch.cat([start, *(field for _, field in simulate(source.flow, start, every, FRAMES - 1))]).float()[:, None]
+    every = max(round(BETWEEN / source.flow.dt), 1) * source.flow.dt
+    later = [field for _, field in simulate(source.flow, start, every, FRAMES - 1)]
+    truth = torch.cat([start, *later]).float()[:, None]
     found = {one.name: one for one in reversed(trained_in(weights))}
     shown = [name for name in ("mse", "log", "pre_mix") if name in found]
     with torch.no_grad():
