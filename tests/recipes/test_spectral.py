@@ -62,6 +62,7 @@ def test_reconstructions_are_judged_beside_what_fakes_them(models: Path, tmp_pat
     assert "not run: no GPU" in panels["bars"] and panels["motion"].count("image/gif") == 1
 
 
+@pytest.mark.slow
 def test_generation_counts_its_evaluations_and_holds_the_ceiling(models: Path, tmp_path: Path) -> None:
     config = Spectral(weights=str(models), trajectories=8, fields=1, evaluations=6)
     page = run(generation(config), tmp_path / "run", progress=False)
@@ -181,7 +182,7 @@ def test_packing_halves_the_weights_and_tells_what_they_do(models: Path) -> None
     assert [one.name for one in trained_in(packed)] == ["mse", "log", "pre_mse", "pre_mix"] and Setting.read(packed)
 
 
-@pytest.mark.parametrize("shape", [(64,), (32, 40)])
+@pytest.mark.parametrize("shape", [(64,), pytest.param((32, 40), marks=pytest.mark.slow)])
 def test_a_folder_of_fields_is_trained_on_and_judged(shape: tuple[int, ...], tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     (tmp_path / "mine").mkdir()
