@@ -312,5 +312,7 @@ def test_inputs_are_checked() -> None:
         ask(net, latents(2, channels=4), cond)
     with pytest.raises(ValueError, match="24"):
         ask(net, latents(2), prompts(9, 9, width=20))
+    with pytest.raises(ValueError, match="no text token"):
+        ask(built(SWITCHES["cross"]), latents(2), prompts(9, 0))
     with pytest.raises(ValueError, match="none of the paper's"):
         sized(TINY, 1000)

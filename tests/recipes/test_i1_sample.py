@@ -92,6 +92,24 @@ def test_benchmark_layout_and_resume(folder: Path, tmp_path: Path) -> None:
     assert kept != files[1].read_bytes()
 
 
+def test_rewritten_prompts(folder: Path, tmp_path: Path) -> None:
+    """The network sees the rewriting; names and noise stay the prompt's own; a second run asks nothing."""
+    pytest.importorskip("openai")
+    from chat_server import serving
+
+    long = " ".join(["A single ripe apple rests alone upon a plain wooden table."] * 9)
+    plain = sample(folder, ["apple"], (0,), tmp_path / "plain", FAST)
+    with serving(lambda body: long) as stub:
+        options = replace(FAST, rewriter=stub.url, rewriter_model="m")
+        files = sample(folder, ["apple"], (0,), tmp_path / "out", options)
+        again = sample(folder, ["apple"], (0,), tmp_path / "out", options)
+        assert len(stub.seen) == 1 and stub.seen[0]["top_k"] == 20 and files == again
+    captions = {"apple": long}
+    ((_, wanted),) = draw(find_system(folder), captions, [Unit("apple", 0)], FAST)
+    assert np.array_equal(np.asarray(Image.open(files[1])), wanted)
+    assert files[1].name == plain[1].name and files[1].read_bytes() != plain[1].read_bytes()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

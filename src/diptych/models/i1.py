@@ -101,7 +101,7 @@ class I1(nn.Module):
         std = 1 / math.sqrt(self.config.text_width)
         self.adapter.null.copy_(torch.randn(self.adapter.null.shape, generator=generator) * std)
 
-    def prepare(self, cond: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+    def prepare(self, cond: Mapping[str, Tensor], size: tuple[int, int], trim: int = 0) -> dict[str, Tensor]:
         """What the steps of a sampler share: the adapter's output with its mask, and the rotary angles.
 
         Columns that no row uses are dropped; that is exact, as no token looks at padding.
@@ -110,6 +110,7 @@ class I1(nn.Module):
             cond: "text" (B, L, text_width) float, "text_mask" (B, L) bool, True where a token is real; optionally "null" (B,)
                 bool, True where the row's text is replaced by the learned null text.
             size: height and width of the latents.
+            trim: instead of the network's own, see there; 0 = that one.
 
         Returns:
             "adapted" (B, L', W), "adapted_mask" (B, L'), and, with rotary positions, "turn" (B, S, D/2, 2): conditions for
@@ -118,7 +119,7 @@ class I1(nn.Module):
         Raises:
             ValueError: text states of another width, or of another length where padding counts (`config.compat`).
         """
-        config = self.config
+        config, trim = self.config, trim or self.trim
         rows, columns = self._grid(size)
         states, mask = cond["text"], cond["text_mask"]
         if states.ndim != 3 or states.shape[-1] != config.text_width or states.shape[:2] != mask.shape:
@@ -132,12 +133,14 @@ class I1(nn.Module):
                 f"{config.text_tokens}: pad or cut to that"
             )
         states, mask = self.adapter.filled(states.to(self.adapter.null.dtype), mask, cond.get("null"))
+        if config.backbone == "cross" and mask.device.type == "cpu" and not bool(mask.any(1).all()):
+            raise ValueError("i1: a row has no text token for its picture to read; give it the null text")
         if config.compat:
             states = self.adapter(states, mask)
-            used = self._used(mask)
+            used = _used(mask, trim)
             states, mask = states[:, :used], mask[:, :used]
         else:
-            used = self._used(mask)
+            used = _used(mask, trim)
             mask = mask[:, :used]
             states = self.adapter(states[:, :used], mask)
         turn = self._turn(mask, rows, columns) if config.positions != "sincos" else None
@@ -145,16 +148,6 @@ class I1(nn.Module):
             (states,) = block([states], None if turn is None else turn[:, rows * columns :], mask)
         ready = {"adapted": states, "adapted_mask": mask}
         return ready if turn is None else {**ready, "turn": turn}
-
-    def _used(self, mask_BL: Tensor) -> int:
-        """How many columns of text some row uses, at least one."""
-        longest = mask_BL.shape[1]
-        if mask_BL.device.type == "meta" or (mask_BL.device.type != "cpu" and not self.trim):
-            return longest
-        columns = mask_BL.any(0).nonzero()
-        used = int(columns.amax()) + 1 if len(columns) else 1
-        step = max(1, self.trim)
-        return min(-(-used // step) * step, longest)
 
     def _turn(self, mask_BL: Tensor, rows: int, columns: int) -> Tensor:
         config, head = self.config, self.config.width // self.config.heads
@@ -258,3 +251,14 @@ def _unread(name: str, config: I1Config) -> bool:
     ending = (f"{last}streams.text.proj.", f"{last}streams.text.mlp.")
     separate = tuple(f"{last}norms.text.{norm}." for norm in ("norm2", "norm3", "norm4", "q"))
     return name.startswith((*ending, *separate))
+
+
+def _used(mask_BL: Tensor, trim: int) -> int:
+    """How many columns of text some row uses, at least one, rounded up to a multiple of `trim`."""
+    longest = mask_BL.shape[1]
+    if mask_BL.device.type == "meta" or (mask_BL.device.type != "cpu" and not trim):
+        return longest
+    columns = mask_BL.any(0).nonzero()
+    used = int(columns.amax()) + 1 if len(columns) else 1
+    step = max(1, trim)
+    return min(-(-used // step) * step, longest)

@@ -34,7 +34,9 @@ def prepared(net: Any, cond: Cond, size: tuple[int, int]) -> dict[str, Tensor]:
     rows = len(cond["text_mask"])
     null = torch.arange(2 * rows, device=cond["text_mask"].device) >= rows
     with torch.no_grad():
-        both = net.prepare({**{name: torch.cat([value, value]) for name, value in cond.items()}, "null": null}, size)
+        both = net.prepare(
+            {**{name: torch.cat([value, value]) for name, value in cond.items()}, "null": null}, size, max(1, net.trim)
+        )
     return {name: value[:rows] for name, value in both.items()} | {NULL + name: value[rows:] for name, value in both.items()}
 
 

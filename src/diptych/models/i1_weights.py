@@ -116,7 +116,8 @@ def save_diffusers(model: I1, folder: str | Path, resolution: int = 256, shard: 
     write_tensors(tensors, folder / "transformer", STEM, shard)
     told = {"_class_name": CLASS, "layout": layout, "sample_size": resolution // 8, **to_json(model.config)}
     write_json(folder / "transformer" / "config.json", told)
-    scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1 / 0.3}
+    shift = 1 / 0.3 if layout == "published" else 1.0  # the official sampler's
+    scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": shift}
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     index = {
         "_class_name": "I1Pipeline",

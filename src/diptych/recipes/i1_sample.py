@@ -64,6 +64,9 @@ class I1Sample:
             micro_longtext.
         files: its published prompt files; the micro ones need none.
         limit: its first so many prompts; 0 = all.
+        rewriter: address of a server with an OpenAI-style API whose model rewrites prompts; empty = as they are. Noise, file
+            names and benchmarks go by the original; prompts.jsonl holds both.
+        rewriter_model: its model.
         scale: pixels of the grid per pixel of a picture.
     """
 
@@ -83,6 +86,8 @@ class I1Sample:
     benchmark: str = ""
     files: tuple[str, ...] = ()
     limit: int = 0
+    rewriter: str = ""
+    rewriter_model: str = ""
     scale: int = 1
 
     def __post_init__(self) -> None:
@@ -163,7 +168,8 @@ def sample(
     if config.count:
         seeds = range(seeds[0], seeds[0] + config.count)
     units = [Unit(prompt, seed) for prompt in prompts for seed in seeds]
-    pictures = dict(draw(system, {prompt: prompt for prompt in prompts}, units, config))
+    captions = _worded({prompt: prompt for prompt in prompts}, out.parent if out.suffix == ".png" else out, config)
+    pictures = dict(draw(system, captions, units, config))
     grid = out if out.suffix == ".png" else out / "grid.png"
     columns = len(seeds) if len(prompts) > 1 else min(len(seeds), 8)
     pixels = np.stack([pictures[unit] for unit in units])
@@ -227,12 +233,28 @@ def _benchmark(system: System, out: Path, seed: int, config: I1Sample) -> list[P
         name = benchmark.file(prompt, number)
         return out / (f"{prompt.place:05d}/samples/{number:05d}.png" if "#" in name else name)
 
-    write_lines(out / "prompts.jsonl", [{"item": p.item, "prompt": p.text, "group": p.group} for p in prompts.values()])
+    captions = _worded({item: prompt.text for item, prompt in prompts.items()}, out, config)
+    rows = [{"item": p.item, "prompt": p.text, "group": p.group, "drawn": captions[p.item]} for p in prompts.values()]
+    write_lines(out / "prompts.jsonl", rows)
     units = [Unit(item, seed + number) for item in prompts for number in range(count)]
     waiting = [unit for unit in units if not path(unit).is_file()]
-    for unit, picture in draw(system, {item: prompts[item].text for item in prompts}, waiting, config):
+    for unit, picture in draw(system, captions, waiting, config):
         write_bytes(path(unit), png(picture))
     return [*(path(unit) for unit in units), out / "prompts.jsonl"]
+
+
+def _worded(texts: Mapping[str, str], out: Path, config: I1Sample) -> dict[str, str]:
+    """item -> what the network is given: the text, or its rewriting, whose answers are kept in out/rewritten.jsonl."""
+    if not config.rewriter:
+        return dict(texts)
+    from diptych.data.chat_client import AnswerFile, Server
+    from diptych.data.rewrite import Rewriting, rewrite
+
+    # the official script's settings: temperature 0.6, top_p 0.95, top_k 20
+    server = Server(config.rewriter, config.rewriter_model, temperature=0.6, seed=0, extra={"top_p": 0.95, "top_k": 20})
+    out.mkdir(parents=True, exist_ok=True)
+    found = rewrite(list(texts.values()), Rewriting(server), AnswerFile(out / "rewritten.jsonl"))
+    return {item: one.text for item, one in zip(texts, found, strict=True)}
 
 
 @contextmanager
