@@ -211,7 +211,7 @@ def test_bad_input(models: Path, tmp_path: Path) -> None:
         (lambda: spectral.study(Spectral(weights=str(tmp_path))), "holds no data.json"),
         (lambda: Spectral(evaluations=2), "evaluations: 2 is too few"),
         (lambda: Spectral(sweep=()), "sweep"),
-        (lambda: Simulated(fields=(1, 2)), "three numbers"),
+        (lambda: Simulated(fields=(1, 2)), "three numbers"),  # pyright: ignore[reportArgumentType]
         (lambda: replace(TINY, replicas=()), "at least one training seed"),
         (lambda: replace(TINY, unet=replace(TINY.unet, channels=4)), r"takes \(4, 4, 4\), but the latents are \(8, 4, 4\)"),
         (lambda: spectral_train.STAGES["autoencoders"](TINY, tmp_path, device="cpu"), "run the stage 'data' first"),
