@@ -74,4 +74,5 @@ class OneNoise:
     shape: tuple[int, ...]
 
     def __call__(self, units: Sequence[Unit], device: str) -> Tensor:
-        return Noise(("one noise for all",) * len(units), device).normal(self.shape, "prior")
+        noise = Noise(("one noise for all",) * len(units), device)
+        return noise.normal(self.shape, "prior")
