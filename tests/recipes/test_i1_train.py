@@ -1,11 +1,13 @@
 """i1's small networks, trained and compared at the tiny size."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import pytest
 import torch
@@ -161,20 +163,31 @@ def test_two_ranks_that_share_the_weights_train_the_model_of_one(root, tmp_path)
         torch.testing.assert_close(two[name], value, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.slow
-def test_an_ablation_on_ray(root, tmp_path):
-    ray = pytest.importorskip("ray")
-    (tmp_path / "autoencoder").symlink_to(root / "autoencoder")
-    command = Path(sys.executable).with_name("ray")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([command, "start", "--head", "--num-cpus", "2", "--disable-usage-stats"], env=environment, check=True)
-    try:
-        from diptych.recipes.i1_sweep import sweep
+def wait_for(port, process):
+    """Until somebody listens there."""
+    for _ in range(120):
+        assert process.poll() is None
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return time.sleep(10)  # workers come after the port
+        time.sleep(1)
+    raise AssertionError("Ray did not start")
 
-        sweep("target", TINY, tmp_path)
-        sweep("target", TINY, tmp_path)  # nothing is left
-    finally:
-        subprocess.run([command, "stop", "--force"], check=True)
+
+@pytest.mark.slow
+def test_an_ablation_on_ray(root, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    from diptych.recipes.i1_sweep import sweep
+
+    (tmp_path / "autoencoder").symlink_to(root / "autoencoder")
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", "6391", "--num-cpus", "2"]
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6391")
+    with subprocess.Popen(start, env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": ""}) as cluster:
+        try:
+            wait_for(6391, cluster)
+            sweep("target", TINY, tmp_path)
+            sweep("target", TINY, tmp_path)  # nothing is left
+        finally:
+            cluster.terminate()
     assert not ray.is_initialized()
     for cell in cells("target", TINY.base).values():
         assert (cell_folder(tmp_path, TINY, cell, 0) / "weights" / "config.json").exists()
