@@ -68,6 +68,6 @@ def test_fields_of_a_ramp_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert diptych(monkeypatch, "data", "fields", path, "--layout", "tx", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["axes"][0]["leaks"] and found["spacing"] is None
-    assert found["channels"]["walk"]["std"] == pytest.approx(float(signal.std()), rel=1e-5)
+    assert found["channels"]["value"]["std"] == pytest.approx(float(signal.std()), rel=1e-5)
     assert diptych(monkeypatch, "data", "fields", path, "--spacing", "a,b") == 2
     assert "give one number an axis" in capsys.readouterr().err

@@ -24,6 +24,14 @@ def waves(*shape: int, seed: int = 0) -> np.ndarray:
     return np.fft.ifft2(np.fft.fft2(noise) * np.exp(-((k / 3) ** 2))).real.astype(np.float32)
 
 
+def test_a_folder_of_npy_files_is_one_channel(tmp_path: Path) -> None:
+    for index in range(3):
+        np.save(tmp_path / f"{index}.npy", waves(4, 8, 6) + index)
+    found = read(Source(str(tmp_path), layout="tyx"))
+    assert found.values.shape == (12, 1, 8, 6)
+    assert found.channels == ("value",) and found.sources == ("0.npy", "1.npy", "2.npy")
+
+
 def test_npy_by_number_of_axes(tmp_path: Path) -> None:
     held = waves(3, 5, 2, 8, 12)
     np.save(tmp_path / "a.npy", held)
@@ -32,7 +40,7 @@ def test_npy_by_number_of_axes(tmp_path: Path) -> None:
     assert found.sources == ("a.npy [0]", "a.npy [1]", "a.npy [2]")
     assert np.array_equal(found.values[7], held[1, 2])
     assert np.array_equal(found.source, np.repeat([0, 1, 2], 5))
-    assert (found.periodic, found.spacing, found.channels) == ((True, True), (0.1, 0.2), ("a0", "a1"))
+    assert (found.periodic, found.spacing, found.channels) == ((True, True), (0.1, 0.2), ("value0", "value1"))
     assert found.grid().lengths == pytest.approx((0.8, 2.4))
 
 

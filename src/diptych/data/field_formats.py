@@ -52,7 +52,7 @@ def open_file(file: Path, wanted: Wanted) -> dict[str, Array]:
     if kind in PICTURES:
         return {"": _picture(file, wanted.grey)}
     if kind == ".npy":
-        return {file.stem: Array(np.load(file, mmap_mode="r", allow_pickle=False))}
+        return {"": Array(np.load(file, mmap_mode="r", allow_pickle=False))}
     if kind == ".npz":
         with np.load(file, allow_pickle=False) as held:
             return {name: Array(held[name]) for name in _chosen(list(held.files), wanted, file)}
@@ -92,7 +92,7 @@ def _zarr(file: Path, wanted: Wanted) -> dict[str, Array]:
     zarr = _module("zarr", file)
     opened = zarr.open(str(file), mode="r")
     if not hasattr(opened, "array_keys"):
-        return {file.stem: Array(np.asarray(opened[...]), _zarr_dims(opened))}
+        return {"": Array(np.asarray(opened[...]), _zarr_dims(opened))}
     every = {str(name): opened[name] for name in opened.array_keys()}
     dims = {name: _zarr_dims(one) for name, one in every.items()}
     lines = {name for name in every if dims[name] == (name,)}
