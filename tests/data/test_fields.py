@@ -184,6 +184,7 @@ def test_bad_places_and_layouts_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1,2")
     for source, words in (
         (Source(str(tmp_path / "fields.npy")), "does not exist; did you mean 'field.npy'"),
+        (Source(str(tmp_path / "elsewhere")), "elsewhere does not exist$"),
         (Source(str(tmp_path / "a.csv")), r"\.csv is not read"),
         (Source(str(tmp_path / "field.npy"), layout="yx"), r"3 axes \(4, 8, 8\) do not fit layout 'yx'"),
         (Source(str(tmp_path / "field.npy"), spacing=(1.0,)), r"spacing: \(1\.0,\) for axes y, x"),

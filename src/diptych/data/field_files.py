@@ -5,6 +5,7 @@ A file is a source (`Fields.sources`); an axis `s` of a layout makes one of each
 
 from __future__ import annotations
 
+import difflib
 import math
 import warnings
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ import numpy as np
 from diptych import files
 from diptych.data.field_formats import PICTURES, SUFFIXES, Array, Wanted, even, is_zarr, open_file
 from diptych.data.fields import Fields, check, leak_test
-from diptych.load import suggest
 
 LAYOUTS = {1: "x", 2: "yx", 3: "tyx", 4: "tcyx", 5: "stcyx"}
 """What the axes of an array are taken for unless it is said: s source, t field, c channel, y and x the grid."""
@@ -88,8 +88,8 @@ def read(source: Source) -> Fields:
     """
     path = Path(source.path)
     if not path.exists():
-        near = [one.name for one in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise ValueError(f"{path} does not exist{suggest(path.name, near) if near else ''}")
+        near = difflib.get_close_matches(path.name, [one.name for one in path.parent.glob("*")], n=1)
+        raise ValueError(f"{path} does not exist" + (f"; did you mean {near[0]!r}?" if near else ""))
     if (path / "manifest.json").is_file():
         return _checked(_made(path), source)
     wanted = Wanted(source.variables, source.mask, source.grey)

@@ -11,6 +11,7 @@ RECIPES = {
     "quickstart": "diptych.recipes.quickstart",
     "judge": "diptych.recipes.judge",
     "i1": "diptych.recipes.i1",
+    "i1_upstream": "diptych.recipes.i1_upstream",
     "least_action": "diptych.recipes.least_action",
     "quantization": "diptych.recipes.quantization",
     "remasking": "diptych.recipes.remasking",

@@ -159,6 +159,8 @@ def sample(
     Raises:
         ValueError: an empty or doubled prompt, a benchmark that is not known, parts that do not fit together.
     """
+    if not weights and not ASSETS.is_dir():
+        raise ValueError("sample i1: no model is shipped yet; `diptych train i1` makes one, then give its folder as MODEL")
     system = find_system(weights or ASSETS, config.autoencoder, config.text)
     if config.benchmark:
         return _benchmark(system, out, seeds[0], config)

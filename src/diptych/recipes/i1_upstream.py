@@ -1,4 +1,4 @@
-"""i1:upstream_sampler: what do half-precision times and one noise for all cost? The shipped quickstart model under each.
+"""The official i1 sampler: what do half-precision times and one noise for all cost? The shipped quickstart model under each.
 
 The official i1 sampler keeps its times and states in bfloat16, where 28 of 250 steps have no length, and starts every picture
 of a prompt from the same noise (arXiv 2606.11289's code). Each arm changes one of these back.
@@ -142,7 +142,7 @@ def study(config: Upstream) -> Comparison:
         Arm("few", replace(right, grid=few), f"float32, {config.few} steps", "fewer steps, exact", batch=config.batch),
     )
     return Comparison(
-        name="i1-upstream-sampler",
+        name="i1_upstream",
         title="What do half-precision times and one noise for all cost?",
         question="Does the official i1 sampler draw what the prompt asks for as well as the same rule in float32, as varied?",
         items=tuple(captions),
