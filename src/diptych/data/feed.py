@@ -92,13 +92,20 @@ class MixedLatents:
         latents: a cache a set, by the sets' names.
         texts: likewise.
         tokens: length that captions are padded or cut to; 0 = the longest of the batch.
+        step: within every so many positions the rows come by the length of their captions, so that the micro-batches of a
+            step hold less padding; the step has the same rows. 0 = as they are drawn.
 
     Raises:
         ValueError: a set without a cache, or one of another length.
     """
 
     def __init__(
-        self, mixture: Mixture | Bucketed, latents: Mapping[str, Cache], texts: Mapping[str, Texts], tokens: int = 0
+        self,
+        mixture: Mixture | Bucketed,
+        latents: Mapping[str, Cache],
+        texts: Mapping[str, Texts],
+        tokens: int = 0,
+        step: int = 0,
     ) -> None:
         whole = mixture.mixture if isinstance(mixture, Bucketed) else mixture
         for name, source in whole.sources.items():
@@ -109,7 +116,7 @@ class MixedLatents:
                     raise ValueError(
                         f"{what}: {len(caches[name]):,} of the set {name!r}, which has {len(source):,}; build them anew"
                     )
-        self.mixture, self.tokens, self.whole = mixture, tokens, whole
+        self.mixture, self.tokens, self.step, self.whole = mixture, tokens, step, whole
         self._latents = [latents[name] for name in whole.names]
         self._texts = [texts[name] for name in whole.names]
 
@@ -119,12 +126,19 @@ class MixedLatents:
         Raises:
             ValueError: latents of several shapes in a batch; use `Bucketed`.
         """
-        _, drawn = _draw(self.mixture, position, size)
-        latents, texts = [], []
-        for which, row, bits in zip(drawn.which.tolist(), drawn.row.tolist(), drawn.bits.tolist(), strict=True):
-            latents.append(self._latents[which][row])
+        first = position // self.step * self.step if self.step else position
+        last = -(-(position + size) // self.step) * self.step if self.step else position + size
+        _, drawn = _draw(self.mixture, first, last - first)
+        rows, texts = list(zip(drawn.which.tolist(), drawn.row.tolist())), []
+        for (which, row), bits in zip(rows, drawn.bits.tolist(), strict=True):
             held = self._texts[which]
             texts.append(held.of(row, worded(held.counts(row), bits, self.whole.short, self.whole.short_words)))
+        order = range(len(rows))
+        if self.step:
+            order = sorted(order, key=lambda i: (i // self.step, len(texts[i])))
+        order = order[position - first :][:size]
+        texts = [texts[i] for i in order]
+        latents = [self._latents[which][row] for which, row in (rows[i] for i in order)]
         shapes = {latent.shape for latent in latents}
         if len(shapes) > 1:
             raise ValueError(f"latents: shapes {', '.join(map(str, sorted(shapes)))} in one batch; mix with Bucketed")

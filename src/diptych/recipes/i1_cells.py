@@ -6,8 +6,9 @@ base it says what the published run trained; called with a small base it says wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Literal
 
 from diptych.models.i1_config import BASELINE, WIDTHS, I1Config, sized
@@ -24,7 +25,7 @@ class Sets:
     Args:
         sizes: pictures of each set, by name.
         kinds: "real", "synthetic" or "text", in the order of `sizes`.
-        weights: of the mixture.
+        weights: of the mixture; numbers, one a set, weigh them by hand.
         cap: pictures beyond which a set counts no more, with "capped".
         short: share of short captions where a picture has both kinds; None = uniformly one of its captions.
         short_words: up to this many words a caption is short.
@@ -35,7 +36,7 @@ class Sets:
 
     sizes: tuple[tuple[str, int], ...]
     kinds: tuple[Kinds, ...]
-    weights: Weights = "proportional"
+    weights: Weights | tuple[float, ...] = "proportional"
     cap: int = 0
     short: float | None = None
     short_words: int = 25
@@ -43,15 +44,26 @@ class Sets:
     wordings: int = 0
     mistaken: float = 0.0
 
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, str):
+            return
+        object.__setattr__(self, "weights", tuple(self.weights))
+        if len(self.weights) != len(self.sizes):
+            raise ValueError(f"sets.weights: {len(self.weights)} numbers for {len(self.sizes)} sets; give one a set")
+
     def without(self, *kinds: Kinds) -> Sets:
         """Without the sets of some kinds."""
-        kept = [(size, kind) for size, kind in zip(self.sizes, self.kinds) if kind not in kinds]
-        return replace(self, sizes=tuple(size for size, _ in kept), kinds=tuple(kind for _, kind in kept))
+        return self._kept([kind not in kinds for kind in self.kinds])
 
     def leaving(self, *names: str) -> Sets:
         """Without some sets."""
-        kept = [(size, kind) for size, kind in zip(self.sizes, self.kinds) if size[0] not in names]
-        return replace(self, sizes=tuple(size for size, _ in kept), kinds=tuple(kind for _, kind in kept))
+        return self._kept([name not in names for name, _ in self.sizes])
+
+    def _kept(self, which: Sequence[bool]) -> Sets:
+        weights = self.weights if isinstance(self.weights, str) else tuple(compress(self.weights, which))
+        return replace(
+            self, sizes=tuple(compress(self.sizes, which)), kinds=tuple(compress(self.kinds, which)), weights=weights
+        )
 
 
 @dataclass(frozen=True)

@@ -250,9 +250,10 @@ def feed(cell: Cell, seed: int, root: Path, held: int, told: Callable[[str], Non
     """
     sets = cell.sets
     pictures, states = caches(cell, root, told)
+    weights = sets.weights if isinstance(sets.weights, str) else dict(zip((name for name, _ in sets.sizes), sets.weights))
     mixture: Mixture = mix(
         {name: source(name, count) for name, count in sets.sizes},
-        sets.weights,
+        weights,
         cap=sets.cap,
         seed=seed,
         short=sets.short,
@@ -266,7 +267,8 @@ def feed(cell: Cell, seed: int, root: Path, held: int, told: Callable[[str], Non
     mixture = replace(mixture, rows=rows)
     worded = {name: Worded(held, sets.wordings, sets.mistaken) for name, held in states.items()}
     tokens = cell.model.text_tokens if cell.model.compat else 0
-    return MixedLatents(mixture, pictures, worded, tokens)  # pyright: ignore[reportArgumentType]
+    step = 0 if cell.model.compat else cell.batch
+    return MixedLatents(mixture, pictures, worded, tokens, step)  # pyright: ignore[reportArgumentType]
 
 
 def _spread(count: int, kept: int) -> np.ndarray:

@@ -56,11 +56,12 @@ class I1Training:
         ema_model: of the shipped model.
         save_every_images: checkpoint interval of all cells and of the model.
         pictures: what the autoencoder and the model learn from, in equal parts: emoji, shapes, words, or paths of sets of
-            your own (`diptych data prepare`); empty = the three.
+            your own (`diptych data prepare`); empty = the three, for the model half of them emoji.
         init_from: weights the shipped model begins with, a safetensors file or a folder with model.safetensors; "" = none.
         encoder: folder of a published text encoder for the model; "" = the cell's.
         latents: folder of an autoencoder for the model; "" = the cell's.
-        accumulate: micro-batches a step, a multiple of the number of ranks; the noise goes by them.
+        accumulate: micro-batches a step of all cells, a multiple of the number of ranks; the noise goes by them.
+        accumulate_model: of the shipped model.
         precision, compile, tensor: as in `TrainConfig`.
         recompute: forget activations and compute them again for the gradients.
         published: constant rate without warm-up and an average that does not warm up, as i1 was trained.
@@ -106,9 +107,9 @@ class I1Training:
     )
     model: Cell = Cell(
         PRESETS["small"],
-        replace(small_sets(12_288, 12_288), weights="equal", short=0.7),
-        images=480_000,
-        batch=64,
+        replace(small_sets(12_288, 12_288), weights=(2.0, 1.0, 1.0), short=0.7),
+        images=176_000,
+        batch=32,
         lr=6e-4,
         pixels=64,
         encoder="minilm",
@@ -125,6 +126,7 @@ class I1Training:
     encoder: str = ""
     latents: str = ""
     accumulate: int = 2
+    accumulate_model: int = 4
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False
     tensor: int = 1
@@ -179,7 +181,7 @@ def _paper() -> I1Training:
         "published": True,
         "recompute": True,
     }
-    return replace(I1Training(), base=PAPER, model=last, replicas=1, **settings)
+    return replace(I1Training(), base=PAPER, model=last, replicas=1, accumulate_model=2, **settings)
 
 
 TRAIN = {"tiny": _tiny(), "core": I1Training(base=replace(I1Training().base, images=16_000), replicas=2), "full": I1Training()}
@@ -317,6 +319,7 @@ def train_autoencoder(config: I1Training, out: Path, device: str | None = None, 
 
 def train_model(config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
     """Train the shipped model; returns out/model/weights."""
+    config = replace(config, accumulate=config.accumulate_model)
     return train_cell(config, config.shipped, 0, out, out / "model", config.ema_model, device, trackers, config.init_from)
 
 
