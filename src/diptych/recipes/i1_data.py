@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -224,6 +225,10 @@ class Worded:
         return self.texts.of(row, self._only(row) if self.wordings else caption)
 
 
+_OPEN: dict[tuple[object, ...], Any] = {}
+"""Caches that this process has found: to find one again means to read its whole set, half a minute for these."""
+
+
 def caches(cell: Cell, root: Path, told: Callable[[str], None] | None = None) -> tuple[dict[str, Cache], dict[str, Texts]]:
     """Latents and caption states of a cell's sets, made where they are missing; below root/caches."""
     pictures, states = {}, {}
@@ -235,10 +240,13 @@ def caches(cell: Cell, root: Path, told: Callable[[str], None] | None = None) ->
             if told:
                 told(f"{name}: {done:,} of {whole:,} cached")
 
-        pictures[name] = latents(held, how.encode, root / "caches", network=how.key, told=tell)
-        key = f"{cell.encoder}-{TEXT_TOKENS}"
-        read = lambda captions: encode_texts(cell.encoder, captions)  # noqa: E731
-        states[name] = texts(held, read, root / "caches", network=key, told=tell)
+        encoder, read = f"{cell.encoder}-{TEXT_TOKENS}", partial(encode_texts, cell.encoder)
+        seen, worded = ("latents", name, count, how.key, root), ("texts", name, count, encoder, root)
+        if seen not in _OPEN:
+            _OPEN[seen] = latents(held, how.encode, root / "caches", network=how.key, told=tell)
+        if worded not in _OPEN:
+            _OPEN[worded] = texts(held, read, root / "caches", network=encoder, told=tell)
+        pictures[name], states[name] = _OPEN[seen], _OPEN[worded]
     return pictures, states
 
 
