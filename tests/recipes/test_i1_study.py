@@ -185,6 +185,13 @@ def test_a_finding_is_read_off_the_verdict(changes, expected):
     assert verdict == expected and ("0.600, +0.100 (+0.050 to +0.150)" in words) == (expected != "not run")
 
 
+def test_a_benchmark_at_the_floor_decides_nothing():
+    low = report(value=0.05, delta=0.05, interval=[0.03, 0.07])
+    assert judged(Claim("adapter", "1-block", "micro_geneval", "better"), low)[0] == "undecided"
+    error = report(metric="flow_error", value=0.05, delta=0.05, interval=[0.03, 0.07])
+    assert judged(Claim("adapter", "1-block", "flow_error", "better"), error)[0] == "agree"
+
+
 def test_what_was_not_run_is_not_run_and_the_worst_counts(tmp_path):
     assert together(["agree", "not run"]) == "agree" and together(["agree", "undecided"]) == "undecided"
     assert together(["agree", "undecided", "disagree"]) == "disagree" and together(["not run"]) == "not run"

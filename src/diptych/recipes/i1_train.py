@@ -97,13 +97,13 @@ class I1Training:
             base=4,
         ),
         small_sets(12_288, 3_072),
-        images=160_000,
-        batch=64,
+        images=32_000,
+        batch=16,
         lr=1e-3,
         pixels=64,
         encoder="minilm",
         latents="mixed",
-        tokens=24,
+        tokens=12,
     )
     model: Cell = Cell(
         PRESETS["small"],
@@ -125,7 +125,7 @@ class I1Training:
     init_from: str = ""
     encoder: str = ""
     latents: str = ""
-    accumulate: int = 2
+    accumulate: int = 1
     accumulate_model: int = 4
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False
@@ -160,6 +160,7 @@ def _tiny() -> I1Training:
             full.model, model=replace(full.model.model, width=32, depth=3, heads=2, hidden=32), sets=sets, images=32, batch=16
         ),
         replicas=2,
+        accumulate=2,
         held=6,
         save_every_images=16,
     )
@@ -181,10 +182,10 @@ def _paper() -> I1Training:
         "published": True,
         "recompute": True,
     }
-    return replace(I1Training(), base=PAPER, model=last, replicas=1, accumulate_model=2, **settings)
+    return replace(I1Training(), base=PAPER, model=last, replicas=1, accumulate=2, accumulate_model=2, **settings)
 
 
-TRAIN = {"tiny": _tiny(), "core": I1Training(base=replace(I1Training().base, images=16_000), replicas=2), "full": I1Training()}
+TRAIN = {"tiny": _tiny(), "core": I1Training(base=replace(I1Training().base, images=8_000), replicas=2), "full": I1Training()}
 TRAIN["paper"] = _paper()
 
 
