@@ -262,7 +262,7 @@ def vae(base: Cell) -> dict[str, Cell]:
 def time_density(base: Cell) -> dict[str, Cell]:
     """Where training times lie."""
     return {
-        "logit-normal": base,
+        "logit-normal": replace(base, density=LogitNormal()),
         "uniform": replace(base, density=UniformTimes()),
         "towards noise": replace(base, density=LogitNormal(1.5, 1.0)),
     }
