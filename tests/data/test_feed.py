@@ -79,6 +79,23 @@ def test_latents_come_with_the_words_that_were_drawn(tmp_path):
         MixedLatents(mixture, {**latents, "files": latents["memory"]}, texts)
 
 
+def test_a_steps_rows_come_by_length_and_are_the_same_rows(tmp_path):
+    sets = two(tmp_path)
+    latents = {name: latent_cache.latents(one, encode, tmp_path / "cache") for name, one in sets.items()}
+    texts = {name: latent_cache.texts(one, words, tmp_path / "cache") for name, one in sets.items()}
+    mixture = mix(sets, seed=3, short=0.5)
+    drawn, data = (MixedLatents(mixture, latents, texts, step=step) for step in (0, 8))
+    for first in (0, 8, 24):
+        plain, parts = drawn.batch(first, 8), [data.batch(first + 2 * i, 2) for i in range(4)]
+        lengths = torch.cat([part["text_mask"].sum(1) for part in parts])
+        assert torch.equal(lengths, plain["text_mask"].sum(1).sort().values)
+        seen = sorted(tuple(row.flatten().tolist()) for part in parts for row in part["latent"])
+        assert seen == sorted(tuple(row.flatten().tolist()) for row in plain["latent"])
+        assert [part["text_mask"].shape[1] for part in parts] == [int(part["text_mask"].sum(1).max()) for part in parts]
+    across, whole = data.batch(5, 6), data.batch(0, 16)
+    assert torch.equal(across["latent"], whole["latent"][5:11])
+
+
 def test_buckets(tmp_path):
     root = folder(tmp_path / "set", 6)
     for i in (1, 4):

@@ -153,6 +153,15 @@ def test_shallow_text_encoders_know_less():
     assert sentence.shape == (2, 1, 384) and one.all() and words[~mask].abs().sum() == 0
 
 
+def test_sets_weighed_by_hand_keep_their_weights_when_some_are_left_out():
+    sets = dataclasses.replace(BASE.sets, weights=[2.0, 1.0, 3.0])
+    assert sets.without("synthetic").weights == (2.0, 3.0) and sets.leaving("emoji").weights == (1.0, 3.0)
+    assert dict(sets.leaving("words").sizes) == {"emoji": 5573, "shapes": 12288}
+    assert from_json(type(sets), to_json(sets)) == sets
+    with pytest.raises(ValueError, match=r"sets\.weights: 2 numbers for 3 sets"):
+        dataclasses.replace(sets, weights=(1.0, 2.0))
+
+
 def test_sets_have_the_length_asked_for():
     assert [len(source(name, 30)) for name in ("emoji", "shapes", "words")] == [30, 30, 30]
 
