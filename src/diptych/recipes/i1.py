@@ -188,16 +188,19 @@ def ablation(name: str, config: I1Study) -> Comparison:
     asked = _asked(config.shapes, *config.few, name == "caption_length")
     arms: list[Arm] = []
     made = cells(name, config.training.base, config.paper)
+    base = next(iter(made.values()))
     for replica in range(config.training.replicas):
         for arm, cell in made.items():
             folder = cell_folder(config.folder, config.training, cell, replica)
             network = Trained(folder, _advice(name, config))
             painter = Painter(cell, replica, asked, config.steps, config.guidance, network, config.folder)
-            arms.append(Arm(f"{arm}-{replica}", painter, arm, batch=config.batch, replica=replica, group=arm))
+            label = about.label.format(arm)
+            arms.append(Arm(f"{arm}-{replica}", painter, label, batch=config.batch, replica=replica, group=arm))
     return Comparison(
         name=f"i1-{name.replace('_', '-')}",
         title=about.question,
-        question=f"{about.question} Networks of {cost(next(iter(made.values()))).parameters:,} parameters.",
+        question=f"Networks of {cost(base).parameters:,} parameters (the baseline) after {base.images:,} pictures. The arms differ in "
+        "one thing; every network draws from the same noise.",
         items=tuple(asked.captions),
         seeds=config.seeds,
         arms=tuple(arms),

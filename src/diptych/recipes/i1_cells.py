@@ -157,12 +157,14 @@ class Ablation:
         finding: number of the paper's finding, or "" where the paper gives no numbers.
         arms: the cells of a base, the baseline first.
         widths: at the paper's size, the widths it is run at; empty = the base's only.
+        label: an arm in a reader's words, of its name.
     """
 
     question: str
     finding: str
     arms: Callable[[Cell], Mapping[str, Cell]]
     widths: tuple[int, ...] = ()
+    label: str = "{}"
 
 
 def _model(base: Cell, **changes: object) -> Cell:
@@ -291,20 +293,20 @@ PAPER_ENCODERS = {
 PAPER_LATENTS = {"flux.2": 32, "flux.1": 16, "qwen-image": 16}
 
 ABLATIONS = {
-    "long_skip": Ablation("Do long skips help?", "F4", long_skip, (1152, 1296, 1440, 1584, 1728)),
-    "adapter": Ablation("Is a transformer between text encoder and network worth it?", "F2", adapter),
-    "adaln": Ablation("Is modulation by time and text needed?", "F3", adaln),
-    "mixing": Ablation("How should sets be mixed?", "F8", mixing),
+    "long_skip": Ablation("Do long skips help?", "F4", long_skip, (1152, 1296, 1440, 1584, 1728), label="{} long skips"),
+    "adapter": Ablation("Is a transformer between text encoder and network worth it?", "F2", adapter, label="adapter: {}"),
+    "adaln": Ablation("Is modulation by time and text needed?", "F3", adaln, label="modulation: {}"),
+    "mixing": Ablation("How should sets be mixed?", "F8", mixing, label="sets: {}"),
     "backbone": Ablation("Which backbone?", "F5", backbone, (1152, 1296, 1440, 1584, 1728)),
-    "caption_length": Ablation("How many captions should be long?", "F7", caption_length),
-    "captioner": Ablation("How much do errors of the captioner cost?", "F6", captioner),
-    "repetition": Ablation("How few different pictures are enough?", "F9", repetition),
-    "resolution": Ablation("What should the stage at a higher resolution see?", "F10", resolution),
+    "caption_length": Ablation("How many captions should be long?", "F7", caption_length, label="{} long captions"),
+    "captioner": Ablation("How much do errors of the captioner cost?", "F6", captioner, label="captions: {}"),
+    "repetition": Ablation("How few different pictures are enough?", "F9", repetition, label="pictures: {}"),
+    "resolution": Ablation("What should the stage at a higher resolution see?", "F10", resolution, label="second stage: {}"),
     "text_encoder": Ablation("Which text encoder?", "F1", text_encoder),
-    "vae": Ablation("Which latents?", "", vae),
-    "time_density": Ablation("Where should training times lie?", "", time_density),
-    "target": Ablation("Flow or clean data?", "", target),
-    "norms": Ablation("Which norms?", "", norms),
+    "vae": Ablation("Which latents?", "", vae, label="latents: {}"),
+    "time_density": Ablation("Where should training times lie?", "", time_density, label="times: {}"),
+    "target": Ablation("Flow or clean data?", "", target, label="predicts {}"),
+    "norms": Ablation("Which norms?", "", norms, label="norms: {}"),
 }
 """In the order in which they are worth their time."""
 
