@@ -199,8 +199,8 @@ def ablation(name: str, config: I1Study) -> Comparison:
     return Comparison(
         name=f"i1-{name.replace('_', '-')}",
         title=about.question,
-        question=f"Networks of {cost(base).parameters:,} parameters (the baseline) after {base.images:,} pictures. The arms differ in "
-        "one thing; every network draws from the same noise.",
+        question=f"Networks of {cost(base).parameters:,} parameters (the baseline) after {base.images:,} pictures. "
+        "The arms differ in one thing; every network draws from the same noise.",
         items=tuple(asked.captions),
         seeds=config.seeds,
         arms=tuple(arms),
