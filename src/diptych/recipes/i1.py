@@ -235,7 +235,7 @@ def study(config: I1Study) -> Comparison:
         seeds=config.seeds,
         arms=(
             Arm("quickstart", old, "the quickstart's model", "trained on emoji alone", batch=config.batch),
-            Arm("i1", painter, "the shipped model", "trained on emoji, shapes and words in equal parts", batch=config.batch),
+            Arm("i1", painter, "the shipped model", "half its pictures emoji, then shapes and words", batch=config.batch),
         ),
         metrics=(
             replace(quickstart.judged(emoji, tuple(quickstart.held_out().values())), items=tuple(emoji)),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CARD = """# The small text-to-image model of i1's recipe
 
 A two-stream transformer without modulation, with long skips and a transformer adapter (i1, arXiv 2606.11289) that draws emoji,
-plain shapes and short words, 64 x 64 pixels. It is what the demo and the quantisation recipe use.
+plain shapes and short words, 64 x 64 pixels.
 
 ![Held-out prompts of three kinds, seeds 0 to 3](samples.png)
 
@@ -35,8 +35,9 @@ Rows, the first of each kind by an order fixed beforehand, not chosen by eye: {p
 {scores}
 
 * **Text**: token states of all-MiniLM-L6-v2 (Apache-2.0), frozen, not included.
-* **Data**, in equal parts: the "train" split of the embedded emoji (Noto, Google, Apache-2.0; Fluent, Microsoft, MIT; Twemoji,
-  CC-BY-4.0, see `../emoji/LICENSES.md`), drawn shapes (`data/shapes.py`), written words (`data/words.py`, Aileron, CC0).
+* **Data**: half the pictures the "train" split of the embedded emoji (Noto, Google, Apache-2.0; Fluent, Microsoft, MIT;
+  Twemoji, CC-BY-4.0, see `../emoji/LICENSES.md`), a quarter drawn shapes (`data/shapes.py`), a quarter written words
+  (`data/words.py`, Aileron, CC0).
 * **Recipe**: `diptych train i1`; `config.json` holds it, `*/log.jsonl` what it logged.
 * **Limits**: the emoji's concepts and five styles, six shapes in ten colours, words of capital letters are all it knows.
 * **Licence** of the weights: Apache-2.0, with attribution of the art as above.
