@@ -175,7 +175,7 @@ def report(**changes):
         "interval": [0.05, 0.15],
         "verdict": "better",
     }
-    return {"claim": changes.pop("claim", "recipe"), "cells": [{**cell, **changes}]}
+    return {"claim": changes.pop("claim", "recipe"), "question": "Networks of 9 parameters.", "cells": [{**cell, **changes}]}
 
 
 @pytest.mark.parametrize(
@@ -209,6 +209,7 @@ def test_what_was_not_run_is_not_run_and_the_worst_counts(tmp_path):
     (tmp_path / "i1-adapter" / "report.json").write_text(json.dumps(report()))
     page = i1_findings.page(tmp_path)
     assert page.count("**not run**") == 9 and "| F2 |" in page and "+0.100" in page
+    assert page.count("Ours: Networks of 9 parameters.") == 1
 
 
 def test_claims_name_arms_and_metrics_that_are_there():

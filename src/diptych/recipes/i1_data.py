@@ -241,7 +241,8 @@ def caches(cell: Cell, root: Path, told: Callable[[str], None] | None = None) ->
                 told(f"{name}: {done:,} of {whole:,} cached")
 
         encoder, read = f"{cell.encoder}-{TEXT_TOKENS}", partial(encode_texts, cell.encoder)
-        seen, worded = ("latents", name, count, how.key, root), ("texts", name, count, encoder, root)
+        place = root.absolute()
+        seen, worded = ("latents", name, count, how.key, place), ("texts", name, count, encoder, place)
         if seen not in _OPEN:
             _OPEN[seen] = latents(held, how.encode, root / "caches", network=how.key, told=tell)
         if worded not in _OPEN:

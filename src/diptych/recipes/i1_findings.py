@@ -14,7 +14,7 @@ from typing import Any, Literal
 from diptych.files import read_json, write_bytes
 
 FLOOR = 0.1
-"""A benchmark on which neither arm comes this far says nothing about either; set before any network was trained."""
+"""A benchmark on which neither arm comes this far says nothing about either; set before any ablation was judged."""
 Says = Literal["better", "worse", "equivalent"]
 Verdict = Literal["agree", "disagree", "undecided", "not run"]
 
@@ -217,9 +217,9 @@ def page(runs: Path) -> str:
         "# What of i1's findings holds at small size",
         "",
         "Published numbers: DPG / PRISM / LongText unless said, of 0.6 to 2.8 billion parameters at 256 pixels; ~ = read off a "
-        "figure. Ours: networks of one to four million parameters after 32,000 emoji, drawn shapes and written words at 64 "
-        "pixels; the value, its difference to the baseline and the 95 % interval over training seeds. So short a training says "
-        "what learns faster, not what ends higher; flow error (lower is better) is what it can tell apart.",
+        "figure. Ours: small networks on emoji, drawn shapes and written words at 64 pixels, how small stands with each; the "
+        "value, its difference to the baseline and the 95 % interval over training seeds. So short a training says what learns "
+        "faster, not what ends higher; flow error (lower is better) is what it can tell apart.",
         "",
         "| | finding | here |",
         "|---|---|---|",
@@ -236,6 +236,8 @@ def page(runs: Path) -> str:
         study = finding.claims[0].study
         sections += ["", f"## {finding.name}: {finding.title}", "", f"Published: {finding.published}.", ""]
         sections += [f"{finding.limits}", ""] if finding.limits else []
+        report = reports[study]
+        sections += [f"Ours: {report['question']}", ""] if report else []
         sections += ["| claim | metric | ours | |", "|---|---|---|---|", *rows, "", f"`diptych compare i1:{study} --size full`"]
     return "\n".join([*lines, *sections]) + "\n"
 

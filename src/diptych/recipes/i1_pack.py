@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 CARD = """# The small text-to-image model of i1's recipe
 
-A two-stream transformer without modulation, with long skips and a transformer adapter (i1, arXiv 2606.11289) that draws emoji,
-plain shapes and short words, 64 x 64 pixels.
+A two-stream transformer without modulation, with long skips and a transformer adapter (i1, arXiv 2606.11289).
 
 ![Held-out prompts of three kinds, seeds 0 to 3](samples.png)
 
@@ -35,14 +34,19 @@ Rows, the first of each kind by an order fixed beforehand, not chosen by eye: {p
 {scores}
 
 * **Text**: token states of all-MiniLM-L6-v2 (Apache-2.0), frozen, not included.
-* **Data**: half the pictures the "train" split of the embedded emoji (Noto, Google, Apache-2.0; Fluent, Microsoft, MIT;
-  Twemoji, CC-BY-4.0, see `../emoji/LICENSES.md`), a quarter drawn shapes (`data/shapes.py`), a quarter written words
-  (`data/words.py`, Aileron, CC0).
+* **Data**: {data}.
 * **Recipe**: `diptych train i1`; `config.json` holds it, `*/log.jsonl` what it logged.
-* **Limits**: the emoji's concepts and five styles, six shapes in ten colours, words of capital letters are all it knows.
+{terms}"""
+SETS = {
+    "emoji": 'the "train" split of the embedded emoji (Noto, Google, Apache-2.0; Fluent, Microsoft, MIT; Twemoji, '
+    "CC-BY-4.0, see `../emoji/LICENSES.md`)",
+    "shapes": "drawn shapes (`data/shapes.py`)",
+    "words": "written words (`data/words.py`, Aileron, CC0)",
+}
+TERMS = """* **Limits**: the emoji's concepts and five styles, six shapes in ten colours, words of capitals are all it knows.
 * **Licence** of the weights: Apache-2.0, with attribution of the art as above.
 """
-KINDS = ("emoji", "shapes", "words")
+"""Of a model that has seen nothing else; of one on sets of one's own its maker says."""
 
 
 def pack(config: I1Training, out: Path) -> Path:
@@ -76,6 +80,13 @@ def pack(config: I1Training, out: Path) -> Path:
     asked = ask(1, 2, 4)
     prompts = [*asked.emoji.values(), *(p.text for p in asked.shapes[:4]), *(p.text for p in asked.words[:4])]
     sample(packed, list(dict.fromkeys(prompts)), (0, 1, 2, 3), packed / "samples.png", I1Sample(scale=2))
+    sets = config.shipped.sets
+    named = [SETS.get(name, name) for name, _ in sets.sizes]
+    if isinstance(sets.weights, str):
+        data = f"{sets.weights} parts of {', '.join(named)}"
+    else:
+        data = ", ".join(f"{weight / sum(sets.weights):.0%} {name}" for name, weight in zip(named, sets.weights))
+    facts |= {"data": data, "terms": TERMS if {name for name, _ in sets.sizes} <= set(SETS) else ""}
     words = {"prompts": "; ".join(dict.fromkeys(prompts)), "scores": _scores(Path("runs/i1/report.json"))}
     write_bytes(packed / "card.md", CARD.format(**facts, **words).encode())
     write_json(packed / "config.json", {"recipe": "i1", "size": "full", "config": to_json(config)})
