@@ -23,7 +23,8 @@ class LeanRMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32:
+        lean = x.dtype in (torch.float32, torch.bfloat16) and self.weight.dtype == torch.float32
+        if torch.is_grad_enabled() and x.device.type == "cpu" and lean:
             return _Lean.apply(x, self.weight, self.eps)  # type: ignore[return-value]
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
 
@@ -33,14 +34,16 @@ class _Lean(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        wide = x.to(weight.dtype)
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, scale, weight)
-        return (x * scale).mul_(weight)
+        return (wide * scale).mul_(weight).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         x, scale, weight = ctx.saved_tensors
-        along = (grads[0] * x).flatten(0, -2)
+        kind, x, grad = x.dtype, x.to(weight.dtype), grads[0].to(weight.dtype)
+        along = (grad * x).flatten(0, -2)
         of_weight = torch.mv(along.T, scale.flatten())
         mean = torch.mv(along, weight).view_as(scale).div_(x.shape[-1]).mul_(scale).mul_(scale)
-        return torch.addcmul(grads[0] * weight, x, mean, value=-1).mul_(scale), of_weight, None
+        return torch.addcmul(grad * weight, x, mean, value=-1).mul_(scale).to(kind), of_weight, None

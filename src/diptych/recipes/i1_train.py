@@ -110,9 +110,9 @@ class I1Training:
     model: Cell = Cell(
         PRESETS["small"],
         replace(small_sets(12_288, 12_288), weights=(2.0, 1.0, 1.0), short=0.7),
-        images=480_000,
+        images=400_000,
         batch=32,
-        lr=6e-4,
+        lr=8e-4,
         pixels=64,
         encoder="minilm",
         latents="mixed",
