@@ -38,3 +38,13 @@ def test_zeros_and_half() -> None:
     norm(x).sum().backward()
     assert bool(x.grad.isfinite().all())  # type: ignore[union-attr]
     assert norm(torch.ones(2, 4, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_bfloat16_is_rounded_once() -> None:
+    draw = torch.Generator().manual_seed(2)
+    norm = LeanRMSNorm(64)
+    wide = torch.randn(50, 64, generator=draw).bfloat16().float().requires_grad_()
+    x, g = wide.detach().bfloat16().requires_grad_(), torch.randn(50, 64, generator=draw).bfloat16()
+    (wanted,) = torch.autograd.grad(norm(wide), wide, g.float())
+    (found,) = torch.autograd.grad(norm(x), x, g)
+    assert torch.equal(norm(x), norm(wide).bfloat16()) and torch.equal(found, wanted.bfloat16())
