@@ -22,7 +22,8 @@ from diptych.models.text_to_image import find_system
 from diptych.recipes.i1_sample import I1Sample, draw, sample
 from diptych.study import Unit
 
-TINY = replace(PRESETS["small"], width=32, depth=3, heads=2, hidden=32, channels=4, base=2, adapter_blocks=1)
+SHAPE = {"channels": 4, "patch": 1, "width": 32, "depth": 3, "heads": 2, "hidden": 32, "base": 2, "adapter_blocks": 1}
+TINY = replace(PRESETS["i1-1B"], text_width=384, text_tokens=128, adapter_mask=True, null="token", keep_unread=False, **SHAPE)
 CODES = AutoencoderConfig(size=16, latent_channels=4, widths=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), refine=0)
 FAST = I1Sample(sampler="euler", steps=2, guidance=3.0, rescale=1.0)
 
