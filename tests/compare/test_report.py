@@ -339,6 +339,10 @@ def test_replicas_are_one_row_and_several_keys(run: Path):
     assert text.count('<tr data-arm="heun-10">') == 1 and "feed" in text and "training seed 1" in text
     assert "about the training method" in text and "Training again" in text and "<td>0.021</td>" in text
     assert [len(runs) for runs in embedded(text, "rows")["rows"]["retrieval"].values()] == [2] * 5
+    row = '<tr data-arm="heun-10"><th scope="row"><b>{}</b>'
+    assert row.format("Heun, 10 steps") in text
+    made["arms"][-1] = {**twin, "label": "Heun, 10 steps, trained again"}
+    assert row.format("heun-10") in page(made, Gallery(), table, captions={})
 
 
 def test_arm_outside_a_metric_is_named_so(run: Path):

@@ -59,11 +59,12 @@ def cells(report: Report) -> dict[tuple[str, str], Mapping[str, Any]]:
 
 
 def arms(report: Report) -> list[Mapping[str, Any]]:
-    """The arms, the baseline first; replicas of one recipe are one arm, under its name."""
+    """The arms, the baseline first; replicas of one recipe are one arm, under their label where they share it."""
     found: dict[str, Mapping[str, Any]] = {}
     for arm in sorted(report["arms"], key=lambda arm: arm["name"] != report["baseline"]):
-        first = found.get(arm["name"])
-        found[arm["name"]] = {**first, "label": arm["name"]} if first else arm
+        first = found.setdefault(arm["name"], arm)
+        if first["label"] != arm["label"]:
+            found[arm["name"]] = {**first, "label": arm["name"]}
     return list(found.values())
 
 

@@ -229,13 +229,13 @@ def study(config: I1Study) -> Comparison:
     old = quickstart.sampled(quickstart.Quickstart(), captions, Heun(), config.steps, ClassifierFree(2.0))
     return Comparison(
         name="i1",
-        title="Is the shipped model better than the quickstart's?",
+        title="Is i1's small model better than the quickstart's?",
         question="Drawn by the same rule in as many steps, which model's pictures show what was asked for, emoji and words?",
         items=tuple(captions),
         seeds=config.seeds,
         arms=(
             Arm("quickstart", old, "the quickstart's model", "trained on emoji alone", batch=config.batch),
-            Arm("i1", painter, "the shipped model", "half its pictures emoji, then shapes and words", batch=config.batch),
+            Arm("i1", painter, "i1's small model", "half its pictures emoji, then shapes and words", batch=config.batch),
         ),
         metrics=(
             replace(quickstart.judged(emoji, tuple(quickstart.held_out().values())), items=tuple(emoji)),

@@ -233,27 +233,52 @@ def train_cell(
         if here.first:
             feed(cell, seed, root, config.held, lambda line: print(line, file=sys.stderr))  # fills the caches
         here.wait()
-        _fit(config, cell, seed, root, folder, ema, device, trackers, start)
+        held = held_out(cell, root, config.held)
+        run = _settings(config, cell, seed, folder, ema)
+
+        def loss(net: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+            x0 = batch["latent"]
+            t = cell.density(len(x0), generator)
+            eps = torch.randn(x0.shape, generator=generator, device=x0.device)
+            null = torch.rand(len(x0), generator=generator, device=x0.device) < DROP
+            return flow_loss(cell, net, batch, t, eps, null)
+
+        def validate(net: nn.Module) -> dict[str, float]:
+            place = next(net.parameters()).device
+            return {f"loss_{kind}": held_loss(cell, net, batch, place) for kind, batch in held.items()}
+
+        def picture(net: nn.Module, path: Path) -> None:
+            shown = drawn(cell, net, Latents(cell.latents, root, cell.pixels), DRAWN, seeds=(0, 1))
+            contact_sheet(shown, len(DRAWN)).save(path / "samples.png")
+
+        _, flops = per_image(cell.model, cell.side, cell.text_tokens)
+        model = I1(cell.model, torch.Generator().manual_seed(seed))
+        model.recompute = config.recompute
+        done = train(
+            run,
+            model,
+            loss,
+            feed(cell, seed, root, config.held),
+            folder,
+            validate=validate,
+            sample=picture,
+            device=device,
+            trackers=trackers,
+            start=start,
+            flops=flops,
+        )
+        assert isinstance(done.model, I1)
+        if here.first:
+            told = {"cell": to_json(cell), "replica": seed, "training": to_json(run)}
+            save_model(done.model.cpu(), cell.model, folder / "weights", told)
         here.wait()
     return folder / "weights"
 
 
-def _fit(
-    config: I1Training,
-    cell: Cell,
-    seed: int,
-    root: Path,
-    folder: Path,
-    ema: float,
-    device: str | None,
-    trackers: Sequence[str],
-    start: Start | None,
-) -> None:
-    """Train a cell whose caches are full and whose stage before is finished, and save its weights."""
-    data = feed(cell, seed, root, config.held)
-    held = held_out(cell, root, config.held)
+def _settings(config: I1Training, cell: Cell, seed: int, folder: Path, ema: float) -> TrainConfig:
+    """The run of a cell's network."""
     constant = config.published or cell.after is not None
-    run = TrainConfig(
+    return TrainConfig(
         name=f"i1/{folder.parent.name}/{seed}" if folder.name == str(seed) else f"i1/{folder.name}",
         images=cell.images,
         batch=cell.batch,
@@ -275,42 +300,6 @@ def _fit(
         validate_every_images=max(cell.images // 8, 1000) // cell.batch * cell.batch,
         keep=1,
     )
-
-    def loss(net: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-        x0 = batch["latent"]
-        t = cell.density(len(x0), generator)
-        eps = torch.randn(x0.shape, generator=generator, device=x0.device)
-        null = torch.rand(len(x0), generator=generator, device=x0.device) < DROP
-        return flow_loss(cell, net, batch, t, eps, null)
-
-    def validate(net: nn.Module) -> dict[str, float]:
-        here = next(net.parameters()).device
-        return {f"loss_{kind}": held_loss(cell, net, batch, here) for kind, batch in held.items()}
-
-    def picture(net: nn.Module, path: Path) -> None:
-        shown = drawn(cell, net, Latents(cell.latents, root, cell.pixels), DRAWN, seeds=(0, 1))
-        contact_sheet(shown, len(DRAWN)).save(path / "samples.png")
-
-    _, flops = per_image(cell.model, cell.side, cell.text_tokens)
-    model = I1(cell.model, torch.Generator().manual_seed(seed))
-    model.recompute = config.recompute
-    done = train(
-        run,
-        model,
-        loss,
-        data,
-        folder,
-        validate=validate,
-        sample=picture,
-        device=device,
-        trackers=trackers,
-        start=start,
-        flops=flops,
-    )
-    assert isinstance(done.model, I1)
-    if int(os.environ.get("RANK", "0")) == 0:
-        told = {"cell": to_json(cell), "replica": seed, "training": to_json(run)}
-        save_model(done.model.cpu(), cell.model, folder / "weights", told)
 
 
 def train_autoencoder(config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
