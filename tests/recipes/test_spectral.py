@@ -14,6 +14,7 @@ from diptych.compare import store
 from diptych.compare.run import run
 from diptych.config import from_json, to_json
 from diptych.data.field_files import Source as Files
+from diptych.data.fields import Transform
 from diptych.metrics.field_summary import reading
 from diptych.models.hub import describe
 from diptych.noise import Noise
@@ -204,6 +205,29 @@ def test_a_folder_of_fields_is_trained_on_and_judged(shape: tuple[int, ...], tmp
     page = run(spectral.fields(Spectral(weights=str(out))), tmp_path / "run", progress=False)
     assert store.read_json(page.parent / "report.json")["name"] == "spectral-fields"
     assert "Power and phases" in page.read_text()
+
+
+def test_rain_is_learnt_by_its_logarithm_and_judged_in_both_spaces(tmp_path: Path) -> None:
+    """Two channels, positive and heavy-tailed, as a user's rain and its cloud water."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "rain").mkdir()
+    for name in range(4):
+        walk = np.cumsum(generator.standard_normal((4, 2, 32)), 2)
+        np.savez(tmp_path / "rain" / f"{name}.npz", w=np.exp(0.5 * walk).astype(np.float32))
+    own = Folder(Files(str(tmp_path / "rain"), layout="tcx"), transform=Transform("log1p", 0.1))
+    short = replace(TINY.train_autoencoder, images=16)
+    config = replace(TINY, own=own, extras=(), train_autoencoder=short, log=ArmTraining(log_weight=1, flow=False))
+    for stage in ("data", "autoencoders"):
+        spectral_train.STAGES[stage](config, tmp_path / "models", device="cpu")
+    held = part(own, "train").fields
+    raw = np.concatenate([np.load(path)["w"] for path in sorted((tmp_path / "rain").iterdir())])
+    assert held.max() <= np.log1p(raw / 0.1).max() * 1.0001 and held.min() > 0
+    comparison = spectral.fields(Spectral(weights=str(tmp_path / "models")))
+    page = run(comparison, tmp_path / "run", progress=False)
+    names = [metric["name"] for metric in store.read_json(page.parent / "report.json")["metrics"]]
+    zone = Setting.read(tmp_path / "models").zones.names[-1]
+    assert {f"retained_{zone}_own", f"coherence_{zone}_own", "field_error_own", f"channels_{zone}"} <= set(names)
+    assert "the log1p undone" in page.read_text()
 
 
 def test_bad_input(models: Path, tmp_path: Path) -> None:

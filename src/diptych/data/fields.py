@@ -1,7 +1,7 @@
 """Fields of any origin as values: sampled scalars on 1-D or 2-D grids, where they came from, and what is known of their axes.
 
 `field_files.read` makes them from files. Here: what is refused, whether a periodic axis really is, splits that keep correlated
-fields together, and scaling. Arrays are (samples, channels, x) or (samples, channels, y, x), float32.
+fields together, and transforms of their values. Arrays are (samples, channels, x) or (samples, channels, y, x), float32.
 """
 
 from __future__ import annotations
@@ -256,51 +256,42 @@ def stretches(fields: Fields, count: int, gap: int) -> Fields:
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """An invertible transform, then zero mean and unit variance a channel.
+class Transform:
+    """An invertible function of values, for data that are positive or have heavy tails; it acts point by point.
 
     Args:
-        mean, std: of the transformed training fields, one a channel.
-        transform: "none", "log1p" (values from 0 up, such as rain) or "asinh" (heavy tails of both signs).
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    transform: str = "none"
-
-    def apply(self, values: np.ndarray) -> np.ndarray:
-        """Physical (S, C, *grid) to scaled, float32."""
-        return ((_forward(values, self.transform) - self._wide(self.mean, values)) / self._wide(self.std, values)).astype(
-            np.float32
-        )
-
-    def invert(self, scaled: np.ndarray) -> np.ndarray:
-        """Scaled to physical, float32."""
-        values = scaled * self._wide(self.std, scaled) + self._wide(self.mean, scaled)
-        if self.transform == "none":
-            return values.astype(np.float32)
-        return (np.expm1(values) if self.transform == "log1p" else np.sinh(values)).astype(np.float32)
-
-    def _wide(self, numbers: tuple[float, ...], like: np.ndarray) -> np.ndarray:
-        return np.array(numbers).reshape(-1, *(1,) * (like.ndim - 2))
-
-
-def fit_scaling(train: Fields, transform: str = "none") -> Scaling:
-    """The scaling of the valid points of training fields.
+        name: "none", "log1p" (values from 0 up, such as rain) or "asinh" (heavy tails of both signs).
+        scale: in the data's own unit; values well below it change in proportion, those above it by their logarithm.
 
     Raises:
-        ValueError: an unknown transform, or log1p of values below 0.
+        ValueError: an unknown name, or a scale that is not positive.
     """
-    if transform not in TRANSFORMS:
-        raise ValueError(f"transform: {transform!r} is unknown{suggest(transform, TRANSFORMS)}")
-    if transform == "log1p" and train.values.min() < 0:
-        raise ValueError(f"transform: log1p needs values from 0 up, and there is {train.values.min():g}; take asinh or none")
-    made = _forward(train.values, transform)
-    valid = np.ones_like(made, bool) if train.mask is None else train.mask
-    channels = [made[:, c][valid[:, c]] for c in range(made.shape[1])]
-    return Scaling(tuple(float(one.mean()) for one in channels), tuple(float(one.std()) for one in channels), transform)
 
+    name: Literal["none", "log1p", "asinh"] = "none"
+    scale: float = 1.0
 
-def _forward(values: np.ndarray, transform: str) -> np.ndarray:
-    wide = np.asarray(values, np.float64)
-    return wide if transform == "none" else np.log1p(wide) if transform == "log1p" else np.arcsinh(wide)
+    def __post_init__(self) -> None:
+        if self.name not in TRANSFORMS:
+            raise ValueError(f"transform: {self.name!r} is unknown{suggest(self.name, TRANSFORMS)}")
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"transform: scale {self.scale:g} is not a positive number")
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """The data's own values to transformed ones, float64.
+
+        Raises:
+            ValueError: log1p of values below 0.
+        """
+        wide = np.asarray(values, np.float64)
+        if self.name == "log1p" and wide.min(initial=0.0) < 0:
+            raise ValueError(f"transform: log1p needs values from 0 up, and there is {wide.min():g}; take asinh or none")
+        if self.name == "none":
+            return wide
+        return np.log1p(wide / self.scale) if self.name == "log1p" else np.arcsinh(wide / self.scale)
+
+    def invert(self, values: np.ndarray) -> np.ndarray:
+        """Transformed values to the data's own, float64."""
+        wide = np.asarray(values, np.float64)
+        if self.name == "none":
+            return wide
+        return self.scale * (np.expm1(wide) if self.name == "log1p" else np.sinh(wide))

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from diptych.metrics.channels import channel_coherence
 from diptych.metrics.field import gap, zone_coherence
 from diptych.metrics.structure import band_kurtosis, structure
 from diptych.metrics.support import support_metric
 from diptych.metrics.zone_bias import retained_power, zone_bias, zone_error
 from diptych.recipes.spectral_arms import PhaseRandomised, RandomField, Reconstructed, Truth, setting_of
 from diptych.recipes.spectral_config import CONFIGS, MARGINS, SEPARATIONS, Spectral, claim, last_zone
-from diptych.recipes.spectral_data import Setting, part
+from diptych.recipes.spectral_data import Folder, Setting, part
 from diptych.recipes.spectral_models import ARMS, LABELS, Trained, trained_in
 from diptych.recipes.spectral_panels import Panels
 from diptych.recipes.spectral_questions import QUESTIONS, own_fields
-from diptych.recipes.spectral_scores import defect, relative_error
+from diptych.recipes.spectral_scores import defect, relative_error, undone
 from diptych.study import Arm, Comparison, Metric
 
 __all__ = ["CONFIGS", "STUDIES", "study"]
@@ -104,6 +105,11 @@ def metrics(setting: Setting) -> tuple[Metric, ...]:
     ]
     if setting.source.vorticity:
         found.append(gap(structure(grid, SEPARATIONS, 3), MARGINS["gap"]))
+    if setting.channels > 1:
+        found.append(channel_coherence(grid, zones, last, setting.channels, margin=MARGINS["coherence"]))
+    if isinstance(setting.source, Folder) and setting.source.transform.name != "none":
+        again = (retained_power(grid, zones, last), zone_coherence(grid, zones, last), relative_error())
+        found += [undone(metric, setting.source.transform) for metric in again]
     return tuple(found)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from diptych.config import from_json, to_json
 from diptych.data.field_files import Source as Files
 from diptych.data.field_files import read
-from diptych.data.fields import Fields, stretches
+from diptych.data.fields import Fields, Transform, stretches
 from diptych.data.fields import split as split_fields
 from diptych.files import read_json, write_json
 from diptych.physics.kolmogorov import moved_by_keys
@@ -72,6 +72,7 @@ class Folder:
             come as one long record.
         gap: fields left out between stretches. seed: of which file goes where.
         multiple: crop axes to a multiple of this many points, as the networks need.
+        transform: of the values, before anything sees them; results come in both spaces.
     """
 
     files: Files = Files("")
@@ -79,6 +80,7 @@ class Folder:
     gap: int = 1
     seed: int = 0
     multiple: int = 16
+    transform: Transform = Transform()
 
     @property
     def vorticity(self) -> bool:
@@ -196,6 +198,7 @@ def _folder(source: Folder) -> dict[str, Fields]:
         raise ValueError(
             f"{source.files.path}: fields with missing points; fill them or leave them out before training on them"
         )
+    fields = replace(fields, values=source.transform.apply(fields.values).astype(np.float32))
     if any(n % source.multiple for n in fields.shape):
         fields = fields.cropped(source.multiple)
     if source.stretches > 1:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diptych.data.fields import Transform
 from diptych.metrics import base
 from diptych.metrics.base import OfSums
 from diptych.metrics.fidelity import same_units
@@ -13,7 +14,7 @@ from diptych.metrics.field import as_tensor, coherence, held_pair, shell_power, 
 from diptych.metrics.zone_bias import log_ratio
 from diptych.physics.shells import SpectralGrid
 from diptych.physics.zones import Zones
-from diptych.study import Metric, Samples
+from diptych.study import Metric, Rows, Samples
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,27 @@ def relative_error(margin: float | None = None) -> Metric:
     """Squared error over the truth's variance, all scales together: what an autoencoder is usually trained on."""
     about = "Squared error over the variance of the truth; the large scales decide it."
     return Metric("field_error", ErrorRows(), base.ratio, "lower", margin, "truth", label="error of the field", about=about)
+
+
+@dataclass(frozen=True)
+class UndoneRows:
+    """Rows of a metric on fields and truth whose transform is undone."""
+
+    rows: Rows
+    transform: Transform
+
+    def __call__(self, samples: Samples, reference: Samples | None) -> np.ndarray:
+        return self.rows(self._own(samples), None if reference is None else self._own(reference))
+
+    def _own(self, samples: Samples) -> Samples:
+        return replace(samples, arrays={**samples.arrays, "field": self.transform.invert(samples.arrays["field"])})
+
+
+def undone(metric: Metric, transform: Transform) -> Metric:
+    """A metric of transformed fields in the data's own values."""
+    about = f"{metric.about} In the data's own values, the {transform.name} undone."
+    label = f"{metric.label}, own values"
+    return replace(metric, name=f"{metric.name}_own", rows=UndoneRows(metric.rows, transform), label=label, about=about)
 
 
 @dataclass(frozen=True)
