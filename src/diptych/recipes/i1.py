@@ -20,7 +20,7 @@ from torch import Tensor
 from diptych.denoise import Cond
 from diptych.guide import ClassifierFree
 from diptych.metrics.benchmarks import micro
-from diptych.metrics.benchmarks.local_judges import Ocr
+from diptych.metrics.benchmarks.local_judges import Ocr, Shapes
 from diptych.metrics.benchmarks.measured import metrics as scores
 from diptych.metrics.cost import evaluations, seconds
 from diptych.models.hub import load_model
@@ -31,7 +31,7 @@ from diptych.recipes.i1_cells import ABLATIONS, Cell, cells
 from diptych.recipes.i1_cost import Cost, cost, total
 from diptych.recipes.i1_data import Latents, encode_texts
 from diptych.recipes.i1_draw import SHIFT, STEPS
-from diptych.recipes.i1_items import Asked, ask, measured
+from diptych.recipes.i1_items import MARGINS, Asked, ask, measured
 from diptych.recipes.i1_loss import flow_loss
 from diptych.recipes.i1_train import OUT, TRAIN, I1Training, cell_folder, finished
 from diptych.samplers.arm import Sampled, default_device, loaded
@@ -47,8 +47,9 @@ class I1Study:
     Args:
         training: what was trained.
         root: where it lies; empty = models/i1, where `diptych train i1` puts it.
-        shapes: prompts of each of micro-GenEval's six tags, for an ablation.
-        words: prompts of each of one, two, three lines. emoji: held-out prompts of the quickstart. Both for the shipped model.
+        shapes: prompts of each of micro-GenEval's six tags.
+        words: for the shipped model, four fifths of this many prompts of each of one, two, three lines. emoji: for it,
+            held-out prompts of the quickstart.
         few: the same two for an ablation, whose small networks hardly write or draw emoji.
         seeds: pictures a prompt.
         steps: of Heun's rule.
@@ -214,11 +215,11 @@ def ablation(name: str, config: I1Study) -> Comparison:
 
 
 def study(config: I1Study) -> Comparison:
-    """The shipped model against the quickstart's, on the quickstart's held-out prompts and words to be written."""
-    written = micro.word_prompts(max(config.words * 4 // 5, 1))
+    """The shipped model against the quickstart's: the quickstart's held-out prompts, words to be written, shapes to be drawn."""
+    written, shown = micro.word_prompts(max(config.words * 4 // 5, 1)), micro.shape_prompts(config.shapes)
     emoji = quickstart.held_out(config.emoji)
-    captions = dict(emoji) | {prompt.item: prompt.text for prompt in written}
-    asked = Asked((), (), written, emoji, {}, {})
+    asked = Asked(shown, (), written, emoji, {}, {})
+    captions = asked.captions
     cell = config.training.model
     folder = config.folder / "model"
     if not finished(folder) and (SHIPPED / "dit").exists():
@@ -230,7 +231,7 @@ def study(config: I1Study) -> Comparison:
     return Comparison(
         name="i1",
         title="Is i1's small model better than the quickstart's?",
-        question="Drawn by the same rule in as many steps, which model's pictures show what was asked for, emoji and words?",
+        question="Drawn by the same rule in as many steps, whose pictures show what was asked for: emoji, words, shapes?",
         items=tuple(captions),
         seeds=config.seeds,
         arms=(
@@ -239,7 +240,8 @@ def study(config: I1Study) -> Comparison:
         ),
         metrics=(
             replace(quickstart.judged(emoji, tuple(quickstart.held_out().values())), items=tuple(emoji)),
-            scores(micro.MICRO_LONGTEXT, written, Ocr(), {"overall": 0.02})[0],
+            scores(micro.MICRO_LONGTEXT, written, Ocr(), {"overall": MARGINS["micro_longtext"]})[0],
+            scores(micro.MICRO_GENEVAL, shown, Shapes(), {"overall": MARGINS["micro_geneval"]})[0],
             evaluations(),
             seconds(),
         ),

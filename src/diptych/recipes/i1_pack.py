@@ -12,13 +12,14 @@ import torch
 from diptych.config import to_json
 from diptych.files import read_json, write_bytes, write_json
 from diptych.models.hub import load_model, save_model
+from diptych.models.i1_config import I1Config
 
 if TYPE_CHECKING:
     from diptych.recipes.i1_train import I1Training
 
 CARD = """# The small text-to-image model of i1's recipe
 
-A two-stream transformer without modulation, with long skips and a transformer adapter (i1, arXiv 2606.11289).
+{kind}, trained as i1 is (arXiv 2606.11289).
 
 ![Held-out prompts of three kinds, seeds 0 to 3](samples.png)
 
@@ -81,6 +82,7 @@ def pack(config: I1Training, out: Path) -> Path:
     prompts = [*asked.emoji.values(), *(p.text for p in asked.shapes[:4]), *(p.text for p in asked.words[:4])]
     sample(packed, list(dict.fromkeys(prompts)), (0, 1, 2, 3), packed / "samples.png", I1Sample(scale=2))
     sets = config.shipped.sets
+    facts["kind"] = _kind(config.model.model)
     named = [SETS.get(name, name) for name, _ in sets.sizes]
     if isinstance(sets.weights, str):
         data = f"{sets.weights} parts of {', '.join(named)}"
@@ -93,6 +95,21 @@ def pack(config: I1Training, out: Path) -> Path:
     return packed
 
 
+def _kind(model: I1Config) -> str:
+    """The network in words: what its design choices are."""
+    streams = {"dual": "A two-stream", "single": "A one-stream", "cross": "A cross-attention"}[model.backbone]
+    reads = {
+        "none": "without modulation",
+        "time": "modulated by time",
+        "text": "modulated by text",
+        "both": "modulated by both",
+    }
+    adapter = f"{model.adapter_blocks} transformer blocks" if model.adapter_blocks else "a small MLP"
+    skips, sandwich = ("with" if has else "without" for has in (model.long_skip, model.sandwich))
+    norms = f"{skips} long skips, {sandwich} sandwich norms"
+    return f"{streams} transformer, {reads[model.modulation]}, {norms}, {adapter} on the text"
+
+
 def _scores(report: Path) -> str:
     """A table of a report's scores with intervals."""
     if not report.is_file():
@@ -101,7 +118,7 @@ def _scores(report: Path) -> str:
     rows = ["| | " + " | ".join(arm["label"] for arm in held["arms"]) + " |", "|---|" + "---|" * len(held["arms"])]
     for metric in held["metrics"]:
         cells = {cell["arm"]: cell for cell in held["cells"] if cell["metric"] == metric["name"]}
-        if metric["name"] in ("retrieval", "micro_longtext"):
+        if metric["name"] in ("retrieval", "micro_longtext", "micro_geneval"):
             shown = [_with_interval(cells.get(arm["name"])) for arm in held["arms"]]
             rows.append(f"| {metric['name'].replace('_', ' ')} | " + " | ".join(shown) + " |")
     return "\n".join(rows)
