@@ -215,7 +215,7 @@ def ablation(name: str, config: I1Study) -> Comparison:
 
 
 def study(config: I1Study) -> Comparison:
-    """The shipped model against the quickstart's: the quickstart's held-out prompts, words to be written, shapes to be drawn."""
+    """The shipped model against the quickstart's: the quickstart's held-out prompts, words to be written, shapes drawn."""
     written, shown = micro.word_prompts(max(config.words * 4 // 5, 1)), micro.shape_prompts(config.shapes)
     emoji = quickstart.held_out(config.emoji)
     asked = Asked(shown, (), written, emoji, {}, {})
