@@ -37,6 +37,8 @@ from diptych.train.loop import Start, TrainConfig, train
 
 OUT = "models/i1"
 """Where everything of this recipe is trained unless --out says otherwise, so that the studies find it."""
+TAIL = 0.3
+"""Share of a cell's pictures over which its rate falls to zero."""
 DROP = 0.1
 """Share of captions replaced by the null text; i1, arXiv 2606.11289."""
 
@@ -55,6 +57,7 @@ class I1Training:
         held: pictures of each kind held out for the log.
         ema: decay of the averaged weights of all cells.
         ema_model: of the shipped model.
+        tail_model: share of the shipped model's pictures over which its rate falls to zero; of a cell's `TAIL`.
         save_every_images: checkpoint interval of all cells and of the model.
         pictures: what the autoencoder and the model learn from, in equal parts: emoji, shapes, words, or paths of sets of
             your own (`diptych data prepare`); empty = the three, for the model half of them emoji.
@@ -123,6 +126,7 @@ class I1Training:
     held: int = 64
     ema: float = 0.998
     ema_model: float = 0.9995
+    tail_model: float = 0.45
     save_every_images: int = 16_000
     pictures: tuple[str, ...] = ()
     init_from: str = ""
@@ -214,6 +218,7 @@ def train_cell(
     device: str | None = None,
     trackers: Sequence[str] = (),
     init_from: str = "",
+    tail: float = TAIL,
 ) -> Path:
     """Train one network, after the stage it goes on from; returns the folder of its weights.
 
@@ -234,7 +239,7 @@ def train_cell(
             feed(cell, seed, root, config.held, lambda line: print(line, file=sys.stderr))  # fills the caches
         here.wait()
         held = held_out(cell, root, config.held)
-        run = _settings(config, cell, seed, folder, ema)
+        run = _settings(config, cell, seed, folder, ema, tail)
 
         def loss(net: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
             x0 = batch["latent"]
@@ -275,7 +280,7 @@ def train_cell(
     return folder / "weights"
 
 
-def _settings(config: I1Training, cell: Cell, seed: int, folder: Path, ema: float) -> TrainConfig:
+def _settings(config: I1Training, cell: Cell, seed: int, folder: Path, ema: float, tail: float) -> TrainConfig:
     """The run of a cell's network."""
     constant = config.published or cell.after is not None
     return TrainConfig(
@@ -285,7 +290,7 @@ def _settings(config: I1Training, cell: Cell, seed: int, folder: Path, ema: floa
         lr=cell.lr,
         warmup_images=0 if constant else 20 * cell.batch,
         decay="constant" if constant else "linear_tail",
-        tail=0.3,
+        tail=tail,
         moment="bf16",
         accumulate=config.accumulate,
         ema=ema,
@@ -313,7 +318,10 @@ def train_autoencoder(config: I1Training, out: Path, device: str | None = None, 
 def train_model(config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
     """Train the shipped model; returns out/model/weights."""
     config = replace(config, accumulate=config.accumulate_model)
-    return train_cell(config, config.shipped, 0, out, out / "model", config.ema_model, device, trackers, config.init_from)
+    made = out / "model"
+    return train_cell(
+        config, config.shipped, 0, out, made, config.ema_model, device, trackers, config.init_from, config.tail_model
+    )
 
 
 def train_ablation(name: str, config: I1Training, out: Path, device: str | None = None, trackers: Sequence[str] = ()) -> Path:
