@@ -86,7 +86,7 @@ CONFIGS = {
 }
 
 
-TUNED = {"quickstart": 3.0, "i1": 5.0}
+TUNED = {"quickstart": 3.0, "i1": 3.0}
 """Guidance of either model in their comparison: of 2, 3 and 5 the best on 128 prompts that nothing is judged by."""
 
 
