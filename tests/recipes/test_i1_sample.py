@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from diptych.files import picture_path
 from diptych.metrics.benchmarks.geneval import GENEVAL
 from diptych.metrics.benchmarks.t2i_files import read_picture
+from diptych.metrics.ocr import Reader
 from diptych.models.autoencoder import Autoencoder, AutoencoderConfig
 from diptych.models.hub import save_model
 from diptych.models.i1 import I1
@@ -45,6 +47,19 @@ def test_grid_and_pictures(folder: Path, tmp_path: Path) -> None:
     assert not np.array_equal(pictures[0], pictures[1]), "another seed is another picture"
     (alone,) = sample(folder, ["a red apple"], (0,), tmp_path / "one.png", replace(FAST, count=1, scale=2))
     assert Image.open(alone).size == (36, 36)
+
+
+def test_the_shipped_model_writes(tmp_path: Path) -> None:
+    """Words that it can, by the rule it was judged by; of all words PP-OCR reads a tenth."""
+    pytest.importorskip("rapidocr_onnxruntime")
+    written = ("OWL", "LAMP", "COAT", "CHAIR", "DUCK", "HAT")
+    sample(None, [f'a sign that says "{word}"' for word in written], (0, 1), tmp_path, I1Sample())
+    reader, read = Reader(), []
+    for word in written:
+        for seed in (0, 1):
+            path = picture_path(tmp_path, "pictures", Unit(f'a sign that says "{word}"', seed))
+            read.append(word in reader.lines(np.asarray(Image.open(path))))
+    assert sum(read) >= 3, read
 
 
 def test_a_picture_does_not_depend_on_its_batch(folder: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_model_may_begin_from_weights_and_says_where_they_are_missing(root, tm
         (["--resume", "nowhere"], "--resume nowhere: no run there to go on with"),
         (["--stage", "model", "--size", "tiny", "--on", "ray", "--out", "x"], "is one network; give an ablation"),
         (["--on", "ray"], "--on ray: give ray, with one --stage"),
-        (["--stage", "model", "--size", "tiny", "--out", "x"], "--stage autoencoder --out x"),
+        (["--stage", "pack", "--size", "tiny", "--out", "x"], "run the stage 'model' first"),
     ],
 )
 def test_mistakes_end_in_one_line(words, said, tmp_path, monkeypatch, capsys):

@@ -24,6 +24,7 @@ CARD = """# The small text-to-image model of i1's recipe
 ![Held-out prompts of three kinds, seeds 0 to 3](samples.png)
 
 Rows, the first of each kind by an order fixed beforehand, not chosen by eye: {prompts}.
+{rule}.
 
 | | transformer (`dit/`) | autoencoder (`autoencoder/`) |
 |---|---|---|
@@ -58,19 +59,23 @@ def pack(config: I1Training, out: Path) -> Path:
     Raises:
         ValueError: a stage that was not trained.
     """
+    from diptych.recipes.i1_data import ASSETS
     from diptych.recipes.i1_items import ask
     from diptych.recipes.i1_sample import I1Sample, sample
 
     packed, facts = out / "packed", {}
     for part, folder in (("dit", out / "model"), ("autoencoder", out / "autoencoder")):
-        if not (folder / "weights").exists():
-            stage = folder.name
-            raise ValueError(f"pack: {folder / 'weights'} is missing; run the stage {stage!r} first")
+        weights, log = folder / "weights", folder / "log.jsonl"
+        if part == "autoencoder" and not weights.exists():  # then the model learnt from the shipped one's latents
+            weights = ASSETS / "i1" / "autoencoder"
+            log = weights / "log.jsonl"
+        if not weights.exists():
+            raise ValueError(f"pack: {weights} is missing; run the stage {folder.name!r} first")
         shape = config.model.model if part == "dit" else config.autoencoder
-        model = load_model(folder / "weights")
+        model = load_model(weights)
         save_model(model, shape, packed / part, dtype=torch.float16)
-        shutil.copyfile(folder / "log.jsonl", packed / part / "log.jsonl")
-        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        shutil.copyfile(log, packed / part / "log.jsonl")
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
         held = {k.removeprefix("val/"): v for k, v in lines[-1].items() if k.startswith("val/")}
         facts |= {
             f"{part}_parameters": sum(p.numel() for p in model.parameters()),
@@ -80,7 +85,9 @@ def pack(config: I1Training, out: Path) -> Path:
         }
     asked = ask(1, 2, 4)
     prompts = [*asked.emoji.values(), *(p.text for p in asked.shapes[:4]), *(p.text for p in asked.words[:4])]
-    sample(packed, list(dict.fromkeys(prompts)), (0, 1, 2, 3), packed / "samples.png", I1Sample(scale=2))
+    how = I1Sample(scale=2)
+    sample(packed, list(dict.fromkeys(prompts)), (0, 1, 2, 3), packed / "samples.png", how)
+    facts["rule"] = f"{how.sampler.capitalize()}, {how.steps} steps, shift {how.shift:g}, guidance {how.guidance:g}"
     sets = config.shipped.sets
     facts["kind"] = _kind(config.model.model)
     named = [SETS.get(name, name) for name, _ in sets.sizes]
