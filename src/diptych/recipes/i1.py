@@ -226,8 +226,8 @@ def study(config: I1Study) -> Comparison:
     captions = asked.captions
     cell = config.training.model
     folder = config.folder / "model"
-    if not finished(folder) and (SHIPPED / "dit").exists():
-        network: Any = quickstart.Network(SHIPPED / "dit")
+    if not finished(folder) and (ASSETS / "dit").exists():
+        network: Any = quickstart.Network(ASSETS / "dit")
     else:
         network = Trained(folder, _advice("model", config))
     painter = Painter(cell, 0, asked, config.steps, TUNED["i1"], network, config.folder)
@@ -256,7 +256,7 @@ def study(config: I1Study) -> Comparison:
     )
 
 
-SHIPPED = Path(__file__).parent.parent / "assets" / "i1"
+ASSETS = Path(__file__).parent.parent / "assets" / "i1"
 STUDIES: dict[str, Callable[[I1Study], Comparison]] = {name: partial(ablation, name) for name in ABLATIONS}
 
 

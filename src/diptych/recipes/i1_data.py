@@ -73,8 +73,9 @@ class Latents:
     """Pictures to latents and back, one way of `LATENTS`.
 
     Args:
-        name: "mixed": the autoencoder trained on all three sets, below `root` or else the shipped one; "quickstart": the quickstart's; "pixels": squares of 8 x 8
-            pixels as they are; else the folder of a published autoencoder (FLUX.2, FLUX.1, Qwen-Image) or of one of ours.
+        name: "mixed": the autoencoder trained on all three sets, below `root` or else the shipped one; "quickstart": the
+            quickstart's; "pixels": squares of 8 x 8 pixels as they are; else the folder of a published autoencoder (FLUX.2,
+            FLUX.1, Qwen-Image) or of one of ours.
         root: where "mixed" lies, below autoencoder/weights.
         pixels: side of the pictures.
     """
