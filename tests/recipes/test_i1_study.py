@@ -14,7 +14,7 @@ from diptych.recipes.i1_cells import ABLATIONS, PAPER, PAPER_SETS, Cell, cells
 from diptych.recipes.i1_cost import cost, total
 from diptych.recipes.i1_data import Worded, encode_texts, source
 from diptych.recipes.i1_findings import FINDINGS, Claim, judged, together
-from diptych.recipes.i1_items import ask, measured
+from diptych.recipes.i1_items import MARGINS, ask, measured
 from diptych.recipes.i1_loss import flow_loss
 from diptych.recipes.i1_train import TRAIN, cell_folder, costs
 
@@ -54,6 +54,11 @@ def test_an_ablation_changes_one_thing(name, base):
     assert len(others) >= 1 and len(set(cells(name, base).values())) == len(others) + 1
     for other in others:
         assert differences(baseline, other) and differences(baseline, other) <= CHANGED[name]
+
+
+def test_margins_are_those_that_were_committed():
+    found = {metric.name: metric.margin for metric in measured(ask(1, 1, 2))}
+    assert set(MARGINS) <= set(found) and all(found[name] == margin for name, margin in MARGINS.items())
 
 
 def test_every_ablation_of_the_issue_is_there_for_both_sizes():

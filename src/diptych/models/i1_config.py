@@ -130,8 +130,8 @@ PRESETS: dict[str, I1Config] = {
     "dual": BASELINE,
     "single": replace(BASELINE, backbone="single"),
     "cross": replace(BASELINE, backbone="cross"),
-    # The shipped model: latents 16 x 8 x 8, MiniLM's states; widths fill the super-blocks of 256 of k-quants. Its choices are
-    # those that the ablations found best in trainings as short as its own (docs/i1_findings.md).
+    # The shipped model: latents 16 x 8 x 8, MiniLM's states; widths fill the super-blocks of 256 of k-quants. Adapter
+    # and skips are as the ablations found them to learn fastest, modulation no worse than any (docs/i1_findings.md).
     "small": I1Config(
         channels=16, patch=1, width=256, depth=7, heads=4, hidden=512, text_width=384, text_tokens=128, base=8,
         adapter_blocks=0, long_skip=False, modulation="time", sandwich=False,

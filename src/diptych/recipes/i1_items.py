@@ -98,7 +98,8 @@ def measured(asked: Asked) -> tuple[Metric, ...]:
     if asked.words:
         found.append(scores(micro.MICRO_LONGTEXT, asked.words, Ocr(), {"overall": MARGINS["micro_longtext"]})[0])
     if len(asked.emoji) >= 2:
-        found.append(replace(judged(asked.emoji, tuple(held_out().values())), items=tuple(asked.emoji)))
+        metric = judged(asked.emoji, tuple(held_out().values()))
+        found.append(replace(metric, items=tuple(asked.emoji), margin=MARGINS["retrieval"]))
     about = "Error of the predicted flow on pictures that fit the prompts, mean square over four times, the null text aside."
     items = tuple(asked.truth)
     margin = MARGINS["flow_error"]

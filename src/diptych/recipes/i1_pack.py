@@ -109,7 +109,7 @@ def _kind(model: I1Config) -> str:
         "none": "without modulation",
         "time": "modulated by time",
         "text": "modulated by text",
-        "both": "modulated by both",
+        "both": "modulated by time and text",
     }
     adapter = f"{model.adapter_blocks} transformer blocks" if model.adapter_blocks else "a small MLP"
     skips, sandwich = ("with" if has else "without" for has in (model.long_skip, model.sandwich))

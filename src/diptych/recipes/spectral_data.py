@@ -198,7 +198,8 @@ def _folder(source: Folder) -> dict[str, Fields]:
         raise ValueError(
             f"{source.files.path}: fields with missing points; fill them or leave them out before training on them"
         )
-    fields = replace(fields, values=source.transform.apply(fields.values).astype(np.float32))
+    if source.transform.name != "none":
+        fields = replace(fields, values=source.transform.apply(fields.values).astype(np.float32))
     if any(n % source.multiple for n in fields.shape):
         fields = fields.cropped(source.multiple)
     if source.stretches > 1:
